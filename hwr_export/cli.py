@@ -1,0 +1,319 @@
+"""Words -> one stage call -> a table or one JSON document. Stages are imported inside commands: `--help` is instant."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import hwr_export
+from hwr_export.console import (
+    Commands,
+    json_option,
+    print_json,
+    print_table,
+    progress_bar,
+    quiet_stdout,
+    stderr_console,
+)
+from hwr_export.errors import UsageError
+
+PathArgument = click.Path(path_type=Path)
+DATA = click.option("--data-root", type=PathArgument, help="Where datasets are; else HWR_DATA, else the user cache.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(hwr_export.__version__, prog_name="hwr-export")
+def main() -> None:
+    """Take a handwriting recogniser from PyTorch to an embedded scanner, with proof at every step."""
+
+
+@main.command()
+@click.argument("checkpoint", required=False, type=PathArgument)
+@click.option("-o", "--out", required=True, type=PathArgument, help="Release directory to make or replace.")
+@click.option("--module", help="Instead of CHECKPOINT: package.module:factory of your own network.")
+@click.option("--weights", type=PathArgument, help="With --module: state dict (.safetensors, .pt, .pth).")
+@click.option("--input-size", default="28x28", help="HEIGHTxWIDTH, for --module and .pt2.")
+@click.option("--channels", default=1, help="Channels the network takes; grey is repeated.")
+@click.option("--mean", default=0.0, help="Subtracted from pixel / 255.")
+@click.option("--std", default=1.0, help="Divides what is left.")
+@click.option("--labels", default="0123456789", help="Characters in class order, for --module and .pt2.")
+@click.option("--max-batch", default=256, help="Largest batch that the graph accepts.")
+@click.option("--opset", default=20, help="ONNX opset, 18 to 26.")
+@click.option("--samples", default="mnist", help="Dataset or folder of images to record goldens of.")
+@click.option("--name", help="Name of the release; else that of its directory.")
+@DATA
+def onnx(
+    checkpoint: Path | None,
+    out: Path,
+    module: str | None,
+    weights: Path | None,
+    input_size: str,
+    channels: int,
+    mean: float,
+    std: float,
+    labels: str,
+    max_batch: int,
+    opset: int,
+    samples: str,
+    name: str | None,
+    data_root: Path | None,
+) -> None:
+    """Export CHECKPOINT (a run directory, checkpoint.json or .pt2 program) to ONNX and begin a release."""
+    preprocessing = _preprocessing(input_size, channels, mean, std)
+    console = stderr_console()
+    name = name or out.resolve().name
+    with quiet_stdout():
+        from hwr_export.export import ExportConfig, checkpoint_from_factory, export_onnx, load_source
+
+        if (module is None) == (checkpoint is None) or (module is None) != (weights is None):
+            raise UsageError("give either CHECKPOINT, or --module together with --weights")
+        if module and weights:
+            source = checkpoint_from_factory(module, weights, labels, preprocessing, name)
+        else:
+            assert checkpoint is not None
+            source = load_source(checkpoint, labels, preprocessing, name)
+        config = ExportConfig(name, max_batch, opset, samples, data_root)
+        release = export_onnx(source, out, config, console.print)
+    rows = [(f.path, f"{f.size_bytes:,}", f.sha256[:16]) for f in release.manifest.files]
+    print_table(("file", "bytes", "sha256"), rows)
+
+
+@main.command()
+@click.argument("release", type=PathArgument)
+@click.option("--target", "targets", multiple=True, help="smXX (repeatable), or native with tensorrt. [default: four]")
+@click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
+@click.option("--opt-batch", default=1, help="Batch to optimise for.")
+@json_option
+def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch: int, as_json: bool) -> None:
+    """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
+    from hwr_export.engine.stage import EngineConfig, build_engines
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    with quiet_stdout(), progress_bar() as bar:
+        task = bar.add_task("building", total=None)
+
+        def show(phase: str, done: int, steps: int) -> None:
+            bar.update(task, description=phase, completed=done, total=max(1, steps))
+
+        result = build_engines(opened, EngineConfig(targets, product, opt_batch), bar.console.print, show)
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
+        for e in result["engines"]
+    ]
+    print_table(("engine", "version", "bytes", "build s", "status"), rows)
+
+
+@main.command()
+@click.argument("release", type=PathArgument)
+@click.option("--data", default="mnist", help="Dataset whose test split is compared.")
+@click.option(
+    "--baseline", type=click.Choice(["eager", "goldens"]), default="eager", help="goldens: no torch, no dataset."
+)
+@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@DATA
+@json_option
+def parity(
+    release: Path, data: str, baseline: Any, backends: tuple[str, ...], data_root: Path | None, as_json: bool
+) -> None:
+    """Compare the ONNX files with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
+    from hwr_export.parity import ParityConfig
+    from hwr_export.parity import parity as run
+    from hwr_export.release import Release
+    from hwr_export.verdict import EXIT_CODE
+
+    opened = Release.open(release)
+    with quiet_stdout():
+        result = run(opened, ParityConfig(data, data_root, baseline, backends), stderr_console().print)
+    if as_json:
+        print_json(result)
+    else:
+        print_table(*_parity_table(result))
+        for cell in result["cells"]:
+            for reason in cell["reasons"]:
+                click.echo(f"{cell['backend']} {cell['precision']}: {reason}")
+        click.echo(f"Verdict: {result['verdict']}")
+    sys.exit(EXIT_CODE[result["verdict"]])
+
+
+@main.command()
+@click.argument("release", type=PathArgument)
+@click.option("--batch", "batches", multiple=True, type=int, help="Batch size (repeatable). [default: 1, 32, 256]")
+@click.option("--threads", multiple=True, type=int, help="Threads (repeatable). [default: 1]")
+@click.option("--seconds", default=2.0, help="Time for one backend at one batch; at least 100 calls.")
+@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@DATA
+@json_option
+def bench(
+    release: Path,
+    batches: tuple[int, ...],
+    threads: tuple[int, ...],
+    seconds: float,
+    backends: tuple[str, ...],
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure latency against the eager model, all backends interleaved in one run."""
+    from hwr_export.bench import BenchConfig
+    from hwr_export.bench import bench as run
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    limit = opened.spec.max_batch
+    config = BenchConfig(
+        batches=batches or tuple(b for b in BenchConfig.batches if b <= limit),
+        threads=threads or (1,),
+        seconds=seconds,
+        backends=backends,
+        data_root=data_root,
+    )
+    with quiet_stdout(), progress_bar() as bar:
+        task = bar.add_task("measuring", total=None)
+        result = run(opened, config, bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+    if as_json:
+        print_json(result)
+        return
+    for missing in result["absent"]:
+        click.echo(f"{missing['backend']} not measured: {missing['reason']}")
+    print_table(*_bench_table(result))
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=PathArgument)
+@click.option("--release", required=True, type=PathArgument, help="Release directory.")
+@json_option
+def read(images: tuple[Path, ...], release: Path, as_json: bool) -> None:
+    """Read images of single characters: dark on light or light on dark, any size."""
+    from hwr_export.reader import read_images
+    from hwr_export.release import Release
+
+    with quiet_stdout():
+        result = read_images(Release.open(release), images)
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (
+            r["image"],
+            "(blank)" if r["label"] is None else r["label"],
+            f"{r['confidence']:.4f}",
+            "rejected" if r["rejected"] else "",
+        )
+        for r in result["results"]
+    ]
+    print_table(("image", "label", "confidence", ""), rows)
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Tell what is installed, which backends really run here, and what to install for the rest."""
+    from hwr_export.doctor import examine
+
+    with quiet_stdout():
+        result = examine()
+    if as_json:
+        print_json(result)
+    else:
+        rows = [(b["backend"], b["status"], b["detail"] or b["fix"]) for b in result["backends"]]
+        print_table(("backend", "status", ""), rows)
+        print_table(
+            ("package", "version", "extra"),
+            [(p["package"], p["version"] or "not installed", p["extra"] or "base") for p in result["packages"]],
+        )
+        print_table(("device", ""), [(k, v if v not in (None, []) else "none") for k, v in result["device"].items()])
+        for problem in result["problems"]:
+            click.echo(f"Problem: {problem}")
+    sys.exit(0 if result["ok"] else 1)
+
+
+@main.command()
+@click.argument("release", type=PathArgument)
+@json_option
+def show(release: Path, as_json: bool) -> None:
+    """List a release's files and check their hashes: exit 0 if all hold, 1 if not."""
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    statuses = opened.verify()
+    ok = all(s.ok for s in statuses)
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "release": {"name": opened.manifest.name, "manifest_sha256": opened.manifest_sha256},
+                "model": opened.spec.model_dump(mode="json"),
+                "files": [{"path": s.path, "sha256": s.sha256, "ok": s.ok, "problem": s.problem} for s in statuses],
+                "ok": ok,
+            }
+        )
+    else:
+        sizes = {f.path: f"{f.size_bytes:,}" for f in opened.manifest.files}
+        rows = [(s.path, sizes[s.path], s.sha256[:16], s.problem or "ok") for s in statuses]
+        print_table(("file", "bytes", "sha256", "state"), rows, title=f"{opened.manifest.name}: {opened.spec.labels}")
+        click.echo("Every hash holds." if ok else "The release is not what its manifest says; export it again.")
+    sys.exit(0 if ok else 1)
+
+
+def _preprocessing(input_size: str, channels: int, mean: float, std: float) -> Any:
+    from pydantic import ValidationError
+
+    from hwr_export.spec import Preprocessing
+
+    match = re.fullmatch(r"(\d+)x(\d+)", input_size)
+    if match is None:
+        raise UsageError(f"--input-size takes HEIGHTxWIDTH such as 28x28, got {input_size!r}")
+    try:
+        return Preprocessing(height=int(match[1]), width=int(match[2]), channels=channels, mean=mean, std=std)
+    except ValidationError as err:
+        first = err.errors()[0]
+        raise UsageError(f"preprocessing cannot have {first['loc'][0]} {first['input']}: {first['msg']}") from err
+
+
+def _parity_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    columns = (
+        "backend",
+        "precision",
+        "verdict",
+        "agreement",
+        "accuracy",
+        "eager",
+        "max diff",
+        "mean diff",
+        "tolerance",
+    )
+    rows = [
+        (
+            c["backend"],
+            c["precision"],
+            c["verdict"],
+            f"{c['agreement']}/{c['n']}",
+            *(f"{100 * c[k]:.2f} %" if c[k] is not None else "-" for k in ("accuracy", "eager_accuracy")),
+            *(f"{c[k]:.2e}" if c[k] is not None else "-" for k in ("max_abs_logit_diff", "mean_abs_logit_diff")),
+            f"{c['tolerance']:.2e}",
+        )
+        for c in result["cells"]
+    ]
+    return columns, rows
+
+
+def _bench_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    columns = ("backend", "precision", "batch", "threads", "n", "p50 us", "p90 us", "p99 us", "images/s", "vs eager")
+    rows = [
+        (
+            c["backend"],
+            c["precision"],
+            c["batch"],
+            c["threads"],
+            c["n"],
+            *(f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "images_per_s")),
+            "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
+        )
+        for c in result["cells"]
+    ]
+    return columns, rows

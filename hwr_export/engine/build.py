@@ -1,0 +1,155 @@
+"""One ONNX file + targets -> one serialised plan in memory, with progress, cancellable, errors with their node."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType, ModuleType
+from typing import Any
+
+from hwr_export.engine.products import Product
+from hwr_export.errors import EngineError
+from hwr_export.spec import INPUT, ModelSpec
+
+WORKSPACE_BYTES = 1 << 30
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A built engine: `data` is the `.engine` file, `batches` the profile's (min, opt, max)."""
+
+    data: bytes
+    build_s: float
+    batches: tuple[int, int, int]
+
+
+def engine_from_onnx(
+    model: bytes,
+    spec: ModelSpec,
+    product: Product,
+    targets: Sequence[str],
+    source_sha256: str,
+    opt_batch: int = 1,
+    progress: Progress = lambda *_: None,
+) -> Plan:
+    """Build a plan.
+
+    Args:
+        model: ONNX file content.
+        targets: compute capabilities as `sm86`, or `native` for the GPU of this machine.
+        source_sha256: sha256 of `model`; it becomes the network's name, which survives into the plan.
+
+    Raises:
+        EngineError: the parser or the builder refused; the message carries the node and the builder's own words.
+        KeyboardInterrupt: Ctrl-C, after the builder has stopped cleanly.
+    """
+    trt = product.module
+    started = time.perf_counter()
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        raise EngineError(f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or logger.gist()}")
+    network.name = source_sha256
+
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    batches = (1, min(opt_batch, spec.max_batch), spec.max_batch)
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, *((n, *spec.image_shape) for n in batches))
+    config.add_optimization_profile(profile)
+    if product.name == "tensorrt_rtx":
+        _set_targets(trt, config, targets)
+    monitor = _monitor(trt, progress)
+    config.progress_monitor = monitor
+    with _cancel_on_sigint(monitor):
+        plan = builder.build_serialized_network(network, config)
+    if monitor.cancelled:
+        raise KeyboardInterrupt
+    if plan is None:
+        raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {logger.gist()}")
+    return Plan(bytes(plan), time.perf_counter() - started, batches)
+
+
+def _set_targets(trt: ModuleType, config: Any, targets: Sequence[str]) -> None:
+    config.num_compute_capabilities = len(targets)
+    for i, target in enumerate(targets):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), i):
+            raise EngineError(f"tensorrt_rtx does not accept the target {target}")
+
+
+def _parser_errors(parser: Any) -> str:
+    """Return every parser error with its node."""
+    messages = []
+    for i in range(parser.num_errors):
+        error = parser.get_error(i)
+        where = f"node {error.node()} {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else ""
+        messages.append(": ".join(filter(None, [where, " ".join(error.desc().split())])))
+    return "; ".join(messages)
+
+
+def _logger(trt: ModuleType) -> Any:
+    """Return a logger that keeps warnings and errors instead of printing them."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(" ".join(message.split()))
+
+        def gist(self) -> str:
+            return "; ".join(self.errors[:2])[:600] or "the builder gave no reason"
+
+    return Logger()
+
+
+def _monitor(trt: ModuleType, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Reports phases; may be called from several of the builder's threads."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.cancelled = False
+            self._steps: dict[str, int] = {}
+            self._lock = threading.Lock()
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002  TensorRT names them
+            with self._lock:
+                self._steps[phase_name] = num_steps
+                progress(phase_name, 0, num_steps)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
+            return not self.cancelled
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                steps = self._steps.pop(phase_name, 1)
+                progress(phase_name, steps, steps)
+
+    return Monitor()
+
+
+@contextmanager
+def _cancel_on_sigint(monitor: Any) -> Iterator[None]:
+    """Let Ctrl-C ask the builder to stop: an exception inside its callbacks would tear through C++."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def cancel(_signum: int, _frame: FrameType | None) -> None:
+        monitor.cancelled = True
+
+    previous = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,81 @@
+"""Release + targets -> engines and their sidecars in the release. An engine that was not run is marked so."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwr_export.card import write_card
+from hwr_export.engine.build import Plan, Progress, engine_from_onnx
+from hwr_export.engine.plan import check_rtx_plan
+from hwr_export.engine.products import DEFAULT_TARGETS, NATIVE, Product, load_product
+from hwr_export.errors import UsageError
+from hwr_export.files import json_bytes, sha256_bytes
+from hwr_export.release import ENGINES, ManifestFile, Release
+
+NOT_EXECUTED = "built, not executed"
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """One plan for each target; `product` None chooses by target."""
+
+    targets: tuple[str, ...] = ()
+    product: str | None = None
+    opt_batch: int = 1
+
+
+def build_engines(
+    release: Release,
+    config: EngineConfig,
+    say: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """Build one plan a target and precision, then add all of them to the release in one step.
+
+    Raises:
+        UsageError: a target or product that cannot be used here.
+        ReleaseError: an ONNX file is missing or changed.
+        EngineError: a build failed; engines built before stay as they were.
+    """
+    targets = _targets(config)
+    product = load_product(config.product, targets)
+    if not 1 <= config.opt_batch <= release.spec.max_batch:
+        raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
+    models = [(model, release.read(model)) for model in release.by_role("onnx")]
+    built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
+    for model, data in models:
+        for target in targets:
+            say(f"building {model.path} for {target} with {product.name} {product.version}")
+            plan = engine_from_onnx(data, release.spec, product, [target], model.sha256, config.opt_batch, progress)
+            if product.name == "tensorrt_rtx":
+                check_rtx_plan(plan.data, model.sha256)
+            built.append((_sidecar(model, [target], product, plan), plan, model))
+    with release.change() as change:
+        for sidecar, plan, model in built:
+            path = sidecar["path"]
+            engine = change.write(path, plan.data, "engine", [model.sha256], precision=model.precision)
+            change.write(f"{path}.json", json_bytes(sidecar), "sidecar", [engine.sha256], precision=model.precision)
+        write_card(change)
+    return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
+
+
+def _targets(config: EngineConfig) -> tuple[str, ...]:
+    if config.targets:
+        return tuple(dict.fromkeys(config.targets))
+    return (NATIVE,) if config.product == "tensorrt" else DEFAULT_TARGETS
+
+
+def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:
+    return {
+        "path": f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine",
+        "product": product.name,
+        "product_version": product.version,
+        "targets": list(targets),
+        "precision": model.precision,
+        "size_bytes": len(plan.data),
+        "sha256": sha256_bytes(plan.data),
+        "build_s": round(plan.build_s, 3),
+        "batch": dict(zip(("min", "opt", "max"), plan.batches, strict=True)),
+        "source_onnx_sha256": model.sha256,
+        "status": NOT_EXECUTED,
+    }

@@ -1,0 +1,128 @@
+"""An image of one character, any size, polarity and mode -> the 28 x 28 crop that the models were trained on.
+
+The normalisation is MNIST's own (LeCun et al. 1998): ink white on black, its bounding box scaled to fit 20 x 20 with
+its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy only.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hwr_export.errors import ImageError
+
+MAX_PIXELS = 50_000_000  # a character is never larger; guards against decompression bombs
+INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
+MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
+
+
+def load_grey(path: Path) -> npt.NDArray[np.uint8]:
+    """Decode an image file to grey levels, uint8 (H, W); transparency lies on white paper.
+
+    Raises:
+        ImageError: missing, no image, too large or cut off.
+    """
+    if not path.is_file():
+        raise ImageError(f"there is no image {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
+                        "a single character may have; crop it"
+                    )
+                return _to_grey(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as err:
+        raise ImageError(f"{path} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise ImageError(f"{path} is larger than a single character may be: {err}") from err
+    except (OSError, ValueError, SyntaxError, EOFError) as err:  # Pillow's decoders raise all of these
+        raise ImageError(f"{path} cannot be decoded: {err}; it may be cut off") from err
+
+
+def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8] | None:
+    """Return the model's input, uint8 (height, width), white ink on black; None where there is no ink.
+
+    Args:
+        grey: uint8 (H, W), dark ink on light paper or light on dark.
+    """
+    ink = _ink(grey)
+    if ink is None:
+        return None
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+    crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = min(height * INK_SHARE / crop.shape[0], width * INK_SHARE / crop.shape[1])
+    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+    image = Image.fromarray(crop)
+    if image.size != size:
+        # Box filtering when shrinking (reducing_gap off) keeps thin strokes; bicubic would ring.
+        image = image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
+    return _centred(np.asarray(image), height, width)
+
+
+def _to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        values = np.asarray(image, dtype=np.float64)
+        low, high = float(values.min()), float(values.max())
+        top = 65535.0 if high > 255 else 255.0
+        return np.asarray(np.clip((values - min(low, 0.0)) * 255 / top, 0, 255), dtype=np.uint8)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(paper, rgba)
+    return np.asarray(image.convert("L"))
+
+
+def _ink(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """Separate ink from paper: uint8 (H, W), 0 on paper, 255 where ink is darkest; None if there is no ink."""
+    if min(grey.shape) < 3:
+        return None
+    values = grey.astype(np.int32)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    paper = int(np.median(border))
+    # Ink is what departs most from the paper around it, towards whichever side it departs further.
+    dark, light = paper - int(values.min()), int(values.max()) - paper
+    departure = paper - values if dark >= light else values - paper
+    if max(dark, light) < MIN_CONTRAST:
+        return None
+    threshold = _otsu(np.clip(departure, 0, 255))
+    # Grey around a stroke belongs to it: keep anti-aliasing from half the threshold on.
+    floor = 0 if paper in (0, 255) and _is_clean(departure) else threshold / 2
+    strokes = departure > threshold
+    top = np.percentile(departure[strokes], 90) if strokes.any() else departure.max()
+    scaled = np.clip((departure - floor) * 255 / max(1.0, top - floor), 0, 255)
+    return np.asarray(np.round(scaled), dtype=np.uint8)
+
+
+def _is_clean(departure: npt.NDArray[np.int32]) -> bool:
+    """Whether the paper is one flat level, as in MNIST: then every departure from it is ink."""
+    return bool((departure == 0).mean() > 0.4)
+
+
+def _otsu(values: npt.NDArray[np.int32]) -> float:
+    """Return the threshold that separates two classes best (Otsu 1979)."""
+    histogram = np.bincount(values.reshape(-1), minlength=256).astype(np.float64)
+    weight = np.cumsum(histogram)
+    mass = np.cumsum(histogram * np.arange(256))
+    below, above = weight[:-1], weight[-1] - weight[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (mass[:-1] / below - (mass[-1] - mass[:-1]) / above) ** 2
+    best = np.flatnonzero(np.nan_to_num(between) == np.nanmax(np.nan_to_num(between)))
+    return float(best.mean())
+
+
+def _centred(glyph: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Place a glyph so that its centre of mass is in the middle of the frame, as far as it fits."""
+    rows, columns = np.indices(glyph.shape)
+    mass = max(1.0, float(glyph.sum()))
+    top = round(height / 2 - float((rows * glyph.astype(np.float64)).sum()) / mass - 0.5)
+    left = round(width / 2 - float((columns * glyph.astype(np.float64)).sum()) / mass - 0.5)
+    top = min(max(0, top), height - glyph.shape[0])
+    left = min(max(0, left), width - glyph.shape[1])
+    frame = np.zeros((height, width), dtype=np.uint8)
+    frame[top : top + glyph.shape[0], left : left + glyph.shape[1]] = glyph
+    return frame

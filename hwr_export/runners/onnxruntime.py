@@ -1,0 +1,51 @@
+"""ONNX Runtime on the CPU: the only file that imports onnxruntime for inference."""
+
+import numpy as np
+import onnxruntime
+
+from hwr_export.errors import RunnerError
+from hwr_export.runners import Arrays, Runner
+from hwr_export.spec import OUTPUTS, ModelSpec
+
+CPU = "CPUExecutionProvider"
+
+
+def open_session(model: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
+    """Open a session that really runs on `provider`.
+
+    Raises:
+        RunnerError: the model cannot be loaded, or the session came up on another provider.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+    except Exception as err:  # ONNX Runtime raises pybind classes without a common base
+        raise RunnerError(f"ONNX Runtime cannot load the model on {provider}: {str(err).splitlines()[0]}") from err
+    # Asked for a provider that is not there, ONNX Runtime falls back to the CPU and says nothing.
+    if session.get_providers()[0] != provider:
+        raise RunnerError(f"ONNX Runtime was asked for {provider} and came up on {session.get_providers()[0]}")
+    return session
+
+
+class OnnxRuntimeRunner(Runner):
+    backend = "onnxruntime"
+
+    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1) -> None:
+        super().__init__(spec, threads)
+        self._model = model
+
+    def _open(self) -> None:
+        self._session = open_session(self._model, CPU, self.threads)
+
+    def _infer(self, inputs: Arrays) -> Arrays:
+        try:
+            values = self._session.run(list(OUTPUTS), inputs)
+        except Exception as err:  # see open_session
+            raise RunnerError(f"ONNX Runtime failed: {str(err).splitlines()[0]}") from err
+        return {name: np.asarray(value) for name, value in zip(OUTPUTS, values, strict=True)}
+
+    def _close(self) -> None:
+        del self._session

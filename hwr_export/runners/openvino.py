@@ -1,0 +1,47 @@
+"""OpenVINO on the CPU, float32 kept as float32: left alone it may run a float model in bf16."""
+
+import io
+
+import numpy as np
+import openvino
+
+from hwr_export.errors import RunnerError
+from hwr_export.runners import Arrays, Runner
+from hwr_export.spec import OUTPUTS, ModelSpec
+
+
+class OpenVinoRunner(Runner):
+    backend = "openvino"
+
+    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1) -> None:
+        super().__init__(spec, threads)
+        self._model = model
+
+    def _open(self) -> None:
+        config = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        core = openvino.Core()
+        try:
+            compiled = core.compile_model(core.read_model(io.BytesIO(self._model)), "CPU", config)
+        except Exception as err:  # OpenVINO raises RuntimeError and its own classes
+            lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+            raise RunnerError(f"OpenVINO cannot load the model: {lines[-1][:300]}") from err
+        devices = compiled.get_property("EXECUTION_DEVICES")
+        if list(devices) != ["CPU"]:
+            raise RunnerError(f"OpenVINO was asked for CPU and came up on {', '.join(devices)}")
+        self._request = compiled.create_infer_request()
+
+    def _infer(self, inputs: Arrays) -> Arrays:
+        try:
+            results = self._request.infer(inputs)
+        except Exception as err:  # see _open
+            raise RunnerError(f"OpenVINO failed: {str(err).splitlines()[-1][:300]}") from err
+        # The request reuses its output buffers: copy, or the next call changes this one's answer.
+        return {name: np.array(results[name]) for name in OUTPUTS}
+
+    def _close(self) -> None:
+        del self._request

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The whole way in front of the user: handwriting -> checkpoint -> ONNX -> engines -> parity -> latency -> reading.
+# Prints each command before it runs it. Run through `make demo`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run() {
+    printf '\n\033[1m$ %s\033[0m\n' "$*"
+    "$@"
+}
+
+run python -m train fetch mnist
+run python -m train fit train/recipes/digits-edge-demo.yaml -o runs/demo --resume
+run hwr-export onnx runs/demo -o exported/demo
+run hwr-export trt exported/demo
+run hwr-export parity exported/demo
+run hwr-export bench exported/demo --seconds 1
+run python -m train samples mnist -n 8 -o runs/demo-samples
+run hwr-export read runs/demo-samples/*.png --release exported/demo
+run hwr-export show exported/demo
+printf '\nThe release is in exported/demo; exported/demo/MODEL_CARD.md says what is in it.\n'

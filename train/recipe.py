@@ -1,0 +1,87 @@
+"""A recipe file -> validated settings of one training run. Every key has a meaning; unknown keys are refused."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from hwr_export.errors import UsageError
+from hwr_export.spec import Strict
+
+
+class ModelRecipe(Strict):
+    """Which architecture, and how it is configured."""
+
+    name: Literal["edge", "article-cnn"]
+    config: dict[str, Any] = Field({})
+
+
+class DataRecipe(Strict):
+    """Which dataset, and how much of its training split is held out for validation (by writer where ids exist)."""
+
+    name: Literal["mnist"] = "mnist"
+    validation_fraction: float = Field(0.1, gt=0, lt=0.9)
+    limit: int | None = Field(None, ge=64, description="use only the first N training images")
+
+
+class AugmentRecipe(Strict):
+    """Random distortions of each training image; 0 switches one off."""
+
+    rotate_deg: float = Field(10.0, ge=0, le=45)
+    scale: float = Field(0.1, ge=0, le=0.5)
+    shear: float = Field(0.15, ge=0, le=1)
+    translate_px: float = Field(2.0, ge=0, le=8)
+    elastic_px: float = Field(1.5, ge=0, le=8)
+    elastic_grid: int = Field(5, ge=2, le=14, description="control points of the displacement field a side")
+
+
+class Recipe(Strict):
+    """Everything that decides a run, data root aside."""
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    model: ModelRecipe
+    data: DataRecipe = DataRecipe()
+    augment: AugmentRecipe = AugmentRecipe()
+    epochs: int = Field(ge=1, le=10_000)
+    batch_size: int = Field(128, ge=2, le=65536)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    weight_decay: float = Field(0.02, ge=0, le=1)
+    clip_norm: float = Field(1.0, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    ema_decay: float = Field(0.995, ge=0, lt=1)
+    max_accepted_error: float = Field(
+        0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"
+    )
+    seed: int = Field(0, ge=0)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and validate a recipe.
+
+    Raises:
+        UsageError: missing, not YAML, or a key or value that is not valid; the message names each with what is.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as err:
+        raise UsageError(f"there is no recipe {path} ({err.strerror})") from err
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(err).split())}") from err
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as err:
+        problems = "; ".join(_problem(e) for e in err.errors())
+        raise UsageError(f"{path} is not a valid recipe: {problems}") from err
+
+
+def _problem(error: Any) -> str:
+    where = ".".join(map(str, error["loc"])) or "document"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key (valid at the top: {', '.join(_keys())})"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _keys() -> list[str]:
+    return [field.alias or name for name, field in Recipe.model_fields.items()]
