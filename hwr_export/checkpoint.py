@@ -9,19 +9,18 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
 from hwr_export.errors import CheckpointError
 from hwr_export.files import json_bytes, sha256_bytes, write_atomic
-from hwr_export.labels import check_labels
 from hwr_export.models import build_model
-from hwr_export.spec import Preprocessing, Strict
+from hwr_export.spec import LabelSet, Preprocessing, Strict
 
 CHECKPOINT_JSON = "checkpoint.json"
 PROGRAM_SUFFIX = ".pt2"
@@ -46,7 +45,7 @@ class CheckpointInfo(Strict):
     kind: Literal["architecture", "module", "program"]
     architecture: str
     config: dict[str, Any] = Field({})
-    labels: Annotated[str, AfterValidator(check_labels)]
+    labels: LabelSet
     preprocessing: Preprocessing
     temperature: float = Field(1.0, gt=0)
     reject_below: float = Field(0.0, ge=0, le=1)
@@ -216,13 +215,17 @@ def program_module(path: Path) -> nn.Module:
         CheckpointError: not a `.pt2` file that this torch can read.
     """
     try:
-        return torch.export.load(path).module()
+        module = torch.export.load(path).module()
     except Exception as err:  # torch.export.load raises whatever its archive reader meets
         first_line = (str(err).splitlines() or [""])[0][:160]
         raise CheckpointError(
             f"{path} is not an ExportedProgram that torch {torch.__version__} can load "
             f"({type(err).__name__}: {first_line})"
         ) from err
+    # A loaded program has no modes (its .eval() raises); what its operators were traced with is checked at export.
+    for part in module.modules():
+        part.training = False
+    return module
 
 
 def _build(info: CheckpointInfo, weights: bytes, path: Path) -> nn.Module:

@@ -32,6 +32,7 @@ from hwr_export.errors import CheckpointError, ExportError, UsageError
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.glyph import load_grey, normalize
 from hwr_export.goldens import SYNTHETIC, Goldens, pick_per_class, synthetic_images
+from hwr_export.labels import check_labels
 from hwr_export.models import count_parameters
 from hwr_export.onnx_model import DEFAULT_OPSET, onnx_from_program
 from hwr_export.program import program_from_network, refuse_train_mode
@@ -77,7 +78,7 @@ def checkpoint_from_factory(
         name=name,
         kind="module",
         architecture=factory,
-        labels=labels,
+        labels=check_labels(labels),
         preprocessing=preprocessing,
         parameters=count_parameters(module),
         weights=weights_file(data),
@@ -101,7 +102,7 @@ def checkpoint_from_program(path: Path, labels: str, preprocessing: Preprocessin
         name=name,
         kind="program",
         architecture="ExportedProgram",
-        labels=labels,
+        labels=check_labels(labels),
         preprocessing=preprocessing,
         parameters=count_parameters(module),
         weights=weights_file(data, PROGRAM_SUFFIX),

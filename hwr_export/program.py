@@ -33,7 +33,7 @@ class Recognizer(nn.Module):
         self.temperature = spec.temperature
         self.register_buffer("scale", torch.tensor(1 / (255 * p.std), dtype=torch.float64).float())
         self.register_buffer("offset", torch.tensor(-p.mean / p.std, dtype=torch.float64).float())
-        self.training = network.training
+        self.training = network.training  # and not .eval(), which a loaded program refuses
 
     def preprocess(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 (N, H, W) -> float32 (N, C, H, W). Cast first: TensorRT moves no uint8 tensor about."""
@@ -54,7 +54,7 @@ def program_from_network(network: nn.Module, spec: ModelSpec) -> ExportedProgram
             that torch.export cannot trace.
     """
     refuse_train_mode(network)
-    recognizer = Recognizer(network, spec).eval()
+    recognizer = Recognizer(network, spec)
     _refuse_fixed_batch(network)
     height, width = spec.image_shape
     # Batch 2: tracing with 1 would let torch specialise on it.

@@ -285,7 +285,7 @@ def _staging(path: Path) -> Iterator[Path]:
     """A directory beside `path`; gone afterwards, as are those that killed processes left."""
     _recover(path)
     prefix = f".{path.name}.next-"
-    for left_over in path.parent.glob(f"{prefix}*"):
+    for left_over in (*path.parent.glob(f"{prefix}*"), _previous(path)):
         shutil.rmtree(left_over, ignore_errors=True)
     staged = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     staged.chmod(0o755)

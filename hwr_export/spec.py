@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from hwr_export.errors import UsageError
 from hwr_export.labels import check_labels, labels_sha256
 
 INPUT = "image"
@@ -15,6 +16,16 @@ LOGITS = "logits"
 PROBABILITIES = "probabilities"
 OUTPUTS = (LOGITS, PROBABILITIES)
 BATCH_AXIS = "batch"
+
+
+def _usable(labels: str) -> str:
+    try:
+        return check_labels(labels)
+    except UsageError as err:
+        raise ValueError(str(err)) from err
+
+
+LabelSet = Annotated[str, AfterValidator(_usable)]
 
 
 class Strict(BaseModel):
@@ -37,7 +48,7 @@ class Preprocessing(Strict):
 class ModelSpec(Strict):
     """Label set, preprocessing, calibration and limits of one model."""
 
-    labels: Annotated[str, AfterValidator(check_labels)]
+    labels: LabelSet
     preprocessing: Preprocessing
     temperature: float = Field(1.0, gt=0)
     reject_below: float = Field(0.0, ge=0, le=1)

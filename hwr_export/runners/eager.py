@@ -19,7 +19,7 @@ class EagerRunner(Runner):
 
     def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, threads: int = 1) -> None:
         super().__init__(spec, threads)
-        self._recognizer = Recognizer(checkpoint.module, spec).eval()
+        self._recognizer = Recognizer(checkpoint.module, spec)
 
     @classmethod
     def from_release(cls, path: Path, spec: ModelSpec, threads: int = 1) -> Self:
@@ -36,15 +36,17 @@ class EagerRunner(Runner):
 
         A program may have float32 written into its graph; then its float32 logits are all there is.
         """
+        size = self.spec.max_batch
         try:
             with torch.inference_mode():
-                logits, _ = self._recognizer.double()(torch.tensor(images))
-        except RuntimeError:
+                double = self._recognizer.double()
+                parts = [double(torch.tensor(images[i : i + size]))[0] for i in range(0, len(images), size)]
+        except (RuntimeError, AssertionError):
             self._recognizer.float()
             return self.infer_all(images)["logits"].astype(np.float64)
         finally:
             self._recognizer.float()
-        return np.asarray(logits.numpy(), dtype=np.float64)
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
     def _open(self) -> None:
         torch.set_num_threads(self.threads)
@@ -53,6 +55,6 @@ class EagerRunner(Runner):
         try:
             with torch.inference_mode():
                 outputs = self._recognizer(torch.tensor(inputs[INPUT]))
-        except RuntimeError as err:
+        except (RuntimeError, AssertionError) as err:  # a loaded program asserts its guards
             raise RunnerError(f"the eager model failed: {str(err).splitlines()[0]}") from err
         return {name: value.numpy() for name, value in zip(OUTPUTS, outputs, strict=True)}

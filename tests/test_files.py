@@ -1,0 +1,43 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_export.files import json_bytes, sha256_bytes, sha256_file, write_atomic
+
+
+def test_hashes_agree_with_hashlib(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"digits")
+    assert sha256_file(tmp_path / "a") == sha256_bytes(b"digits") == hashlib.sha256(b"digits").hexdigest()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    )
+)
+def test_json_round_trip(value: object) -> None:
+    assert json.loads(json_bytes(value)) == value
+
+
+def test_json_has_no_nan() -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        json_bytes({"loss": float("nan")})
+
+
+def test_a_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "kept"
+    write_atomic(target, b"old")
+
+    def no_space(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hwr_export.statistics import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    rate_upper_bound,
+    rejection_threshold,
+    softmax,
+    wilson_interval,
+)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=2, max_size=8), st.floats(0.05, 20))
+def test_softmax_is_a_distribution(logits: list[float], temperature: float) -> None:
+    p = softmax(np.array([logits]), temperature)
+    assert p.sum() == pytest.approx(1)
+    assert (p >= 0).all()
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe 1998, table I, method 3: 81/263 and 15/148, 0/20, 1/29.
+    for (k, n), expected in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        assert wilson_interval(k, n) == pytest.approx(expected, abs=6e-5)
+
+
+def test_upper_bound_against_the_closed_form() -> None:
+    # With no event the exact bound is 1 - alpha ** (1 / n).
+    assert rate_upper_bound(0, 10_000) == pytest.approx(1 - 0.05 ** (1 / 10_000), rel=1e-6)
+    assert rate_upper_bound(10_000, 10_000) == 1.0
+    # Beta(11, 90).ppf(0.95), the Clopper-Pearson bound of 10 in 100.
+    assert rate_upper_bound(10, 100) == pytest.approx(0.16372, abs=1e-4)
+
+
+def test_upper_bound_covers() -> None:
+    rng = np.random.default_rng(0)
+    p, n = 0.03, 200
+    covered = [rate_upper_bound(int(k), n) >= p for k in rng.binomial(n, p, 400)]
+    assert np.mean(covered) >= 0.93
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_temperature_is_recovered(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (20_000, 5))
+    labels = np.array([rng.choice(5, p=row) for row in softmax(logits)])
+    fitted = fit_temperature(logits * temperature, labels)
+    assert fitted == pytest.approx(temperature, rel=0.04)
+    assert negative_log_likelihood(logits * temperature, labels, fitted) <= negative_log_likelihood(
+        logits * temperature, labels
+    )
+
+
+def test_ece_of_known_cases() -> None:
+    always_sure = np.tile([[1.0, 0.0]], (10, 1))
+    assert expected_calibration_error(always_sure, np.zeros(10, int)) == 0
+    assert expected_calibration_error(always_sure, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.4)
+
+
+def test_rejection_threshold_holds_its_bound() -> None:
+    confidence = np.array([0.99, 0.9, 0.8, 0.7, 0.6])
+    correct = np.array([True, True, True, False, True])
+    assert rejection_threshold(confidence, correct, 0.0) == 0.8
+    assert rejection_threshold(confidence, correct, 0.2) == 0.6
+    assert rejection_threshold(confidence, np.zeros(5, bool), 0.1) == 1.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.floats(0, 0.5))
+def test_rejection_threshold_never_accepts_more_error(pairs: list[tuple[float, bool]], limit: float) -> None:
+    confidence = np.array([c for c, _ in pairs])
+    correct = np.array([ok for _, ok in pairs])
+    threshold = rejection_threshold(confidence, correct, limit)
+    accepted = confidence >= threshold
+    if threshold < 1.0:
+        assert (~correct[accepted]).mean() <= limit
