@@ -1,0 +1,231 @@
+"""Parity finds what changes an answer, and never skips."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from hwr_export.errors import ReleaseError, UsageError
+from hwr_export.files import sha256_file
+from hwr_export.parity import ParityConfig, Reference, compare, parity, try_batches
+from hwr_export.release import MANIFEST, PARITY, Release
+from hwr_export.runners import Arrays, Runner
+from hwr_export.spec import INPUT, LOGITS, PROBABILITIES
+from hwr_export.verdict import Tolerance, judge
+from tests.conftest import MAX_BATCH, change_weight, one_json
+
+TOLERANCE = Tolerance(1e-4, "made")
+
+
+def bless(release_dir: Path) -> None:
+    """Make the manifest vouch for the model as it lies there, as a forger would."""
+    manifest = json.loads((release_dir / MANIFEST).read_text())
+    for file in manifest["files"]:
+        if file["role"] == "onnx":
+            file["sha256"] = sha256_file(release_dir / file["path"])
+            file["size_bytes"] = (release_dir / file["path"]).stat().st_size
+        file["made_from"] = []
+    (release_dir / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_the_exported_model_passes_on_every_backend(release: Release) -> None:
+    document = parity(release, ParityConfig())
+    assert document["verdict"] == "PASS"
+    assert document["data"]["n"] == 10_000
+    assert [c["backend"] for c in document["cells"]] == ["onnxruntime", "openvino"]
+    for cell in document["cells"]:
+        assert cell["agreement"] == cell["n"] == 10_000
+        assert cell["accuracy"] == cell["eager_accuracy"] > 0.9
+        assert 0 < cell["max_abs_logit_diff"] <= cell["tolerance"]
+        assert cell["batches"] == {"1": "ok", "2": "ok", "7": "ok", str(MAX_BATCH): "ok", str(MAX_BATCH + 1): "refused"}
+    assert json.loads((release.path / PARITY).read_text()) == document
+    assert all(s.ok for s in Release.open(release.path).verify())
+    assert "Verdict **PASS** on 10,000 images of mnist" in (release.path / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("by", [0.5, 1e-3])
+def test_one_changed_weight_fails(release_dir: Path, hwr, by: float) -> None:
+    change_weight(release_dir / "model.fp32.onnx", by)
+    result = hwr("parity", release_dir, "--json")
+    assert result.exit_code == 1
+    document = one_json(result.stdout)
+    assert document["verdict"] == "FAIL"
+    for cell in document["cells"]:
+        assert cell["verdict"] == "FAIL"
+        assert "not the file the manifest vouches for" in cell["reasons"][0]
+
+
+def test_a_forged_manifest_does_not_save_it(release_dir: Path) -> None:
+    change_weight(release_dir / "model.fp32.onnx")
+    bless(release_dir)
+    document = parity(Release.open(release_dir), ParityConfig(backends=("onnxruntime",)))
+    assert document["verdict"] == "FAIL"
+    assert any("largest logit difference" in r for r in document["cells"][0]["reasons"])
+    assert any(r.startswith("goldens: ") for r in document["cells"][0]["reasons"])
+
+
+def transpose_input(model: onnx.ModelProto) -> None:
+    image = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["turned" if name == image else name for name in node.input]
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", [image], ["as_float"], to=onnx.TensorProto.FLOAT))
+    model.graph.node.insert(1, onnx.helper.make_node("Transpose", ["as_float"], ["turned"], perm=[0, 2, 1]))
+
+
+def swap_labels(model: onnx.ModelProto) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.dims and tensor.dims[0] == 10:
+            values = numpy_helper.to_array(tensor).copy()
+            values[[1, 7]] = values[[7, 1]]
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def scale_pixels(model: onnx.ModelProto) -> None:
+    """Preprocessing forgotten: the scale of 1 / 255 becomes 1."""
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("scale"):
+            tensor.CopyFrom(numpy_helper.from_array(np.ones((), np.float32), tensor.name))
+            return
+    raise AssertionError("no scale in the graph")
+
+
+@pytest.mark.parametrize("fault", [transpose_input, swap_labels, scale_pixels])
+def test_faults_that_change_answers_fail(release_dir: Path, fault) -> None:
+    path = release_dir / "model.fp32.onnx"
+    model = onnx.load(path)
+    fault(model)
+    onnx.save(model, path)
+    bless(release_dir)
+    document = parity(Release.open(release_dir), ParityConfig(backends=("onnxruntime",)))
+    (cell,) = document["cells"]
+    assert cell["verdict"] == "FAIL"
+    assert cell["agreement"] < cell["n"]
+    assert any("change their answer" in r for r in cell["reasons"])
+
+
+@pytest.mark.parametrize("cut", [0, 1000])
+def test_a_truncated_model_fails_and_says_why(release_dir: Path, hwr, cut: int) -> None:
+    path = release_dir / "model.fp32.onnx"
+    path.write_bytes(path.read_bytes()[:cut])
+    result = hwr("parity", release_dir, "--json", "--baseline", "goldens")
+    assert result.exit_code == 1
+    for cell in one_json(result.stdout)["cells"]:
+        assert cell["verdict"] == "FAIL"
+        assert any("cannot load the model" in r for r in cell["reasons"])
+
+
+def test_a_missing_model_is_bad_input(release_dir: Path, hwr) -> None:
+    (release_dir / "model.fp32.onnx").unlink()
+    result = hwr("parity", release_dir, "--baseline", "goldens")
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr
+
+
+def test_changed_goldens_are_refused(release_dir: Path) -> None:
+    (release_dir / "goldens.npz").write_bytes(b"x")
+    with pytest.raises(ReleaseError, match="not the file the manifest vouches for"):
+        parity(Release.open(release_dir), ParityConfig())
+
+
+def test_goldens_alone_decide_without_dataset_or_torch(release_dir: Path, hwr_process, tmp_path: Path) -> None:
+    result = hwr_process("parity", release_dir, "--baseline", "goldens", "--json", without=("torch", "onnx"))
+    assert result.returncode == 0, result.stderr
+    document = one_json(result.stdout)
+    assert document["baseline"] == document["data"]["name"] == "goldens"
+    assert document["data"]["n"] == 256
+
+
+def test_the_eager_baseline_without_torch_is_an_error_not_a_fallback(release_dir: Path, hwr_process) -> None:
+    result = hwr_process("parity", release_dir, without=("torch",))
+    assert result.returncode == 2
+    assert "the eager baseline needs torch" in result.stderr
+    assert "--baseline goldens" in result.stderr
+
+
+def test_backends_asked_for_must_be_there(release: Release) -> None:
+    with pytest.raises(UsageError, match="no backend 'tensorflow'"):
+        parity(release, ParityConfig(backends=("tensorflow",)))
+
+
+def test_failed_evidence_is_kept_and_never_blesses_the_model(release_dir: Path, hwr) -> None:
+    change_weight(release_dir / "model.fp32.onnx")
+    hwr("parity", release_dir, "--baseline", "goldens")
+    problems = {s.path: s.problem for s in Release.open(release_dir).verify()}
+    assert "changed" in problems["model.fp32.onnx"]
+    assert json.loads((release_dir / PARITY).read_text())["verdict"] == "FAIL"
+    assert "**FAIL**" in (release_dir / "MODEL_CARD.md").read_text()
+
+
+class Fake(Runner):
+    """Answers from a function of the images; remembers nothing."""
+
+    backend = "fake"
+
+    def __init__(self, release: Release, answer, limit: bool = True) -> None:
+        super().__init__(release.spec)
+        self._answer = answer
+        if not limit:
+            self._check = lambda inputs: None
+
+    def _open(self) -> None: ...
+
+    def _infer(self, inputs: Arrays) -> Arrays:
+        return {LOGITS: self._answer(inputs[INPUT]), PROBABILITIES: np.zeros(0)}
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)[:, :10].astype(np.float32)
+
+
+def test_batches_that_answer_differently_are_found(release: Release, mnist_test) -> None:
+    def leaks(images: np.ndarray) -> np.ndarray:
+        return flat(images) + (len(images) > 2)
+
+    images = mnist_test.images[:50]
+    assert try_batches(Fake(release, flat), images, TOLERANCE)[1] == []
+    results, problems = try_batches(Fake(release, leaks), images, TOLERANCE)
+    assert len(problems) == 2
+    assert results["2"] == "ok"
+    assert "differs by 1" in results["7"]
+
+
+def test_a_runner_that_takes_more_than_the_maximum_is_found(release: Release, mnist_test) -> None:
+    _, problems = try_batches(Fake(release, flat, limit=False), mnist_test.images[:50], TOLERANCE)
+    assert problems == [f"a batch of {MAX_BATCH + 1} was not refused"]
+
+
+def reference(n: int = 200) -> Reference:
+    logits = np.random.default_rng(0).normal(0, 3, (n, 10)).astype(np.float32)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    outputs = {LOGITS: logits, PROBABILITIES: probabilities}
+    return Reference("made", "0", np.zeros((n, 28, 28), np.uint8), np.zeros(n, np.int64), outputs)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda o: o | {LOGITS: o[LOGITS][:, :9]}, "expected float32 (200, 10)"),
+        (lambda o: o | {LOGITS: o[LOGITS].astype(np.float64)}, "logits is float64"),
+        (lambda o: o | {PROBABILITIES: o[PROBABILITIES] * np.nan}, "probabilities holds NaN"),
+        (lambda o: o | {PROBABILITIES: np.roll(o[PROBABILITIES], 1, axis=1)}, "not the softmax"),
+        (lambda o: o | {PROBABILITIES: o[PROBABILITIES] * 2}, "not the softmax"),
+    ],
+)
+def test_outputs_of_the_wrong_kind_fail(spoil, reason: str) -> None:
+    verdict, reasons = judge(compare(reference(), spoil(reference().outputs), TOLERANCE))
+    assert verdict == "FAIL"
+    assert any(reason in r for r in reasons)
+
+
+def test_a_flip_is_counted_with_its_margin() -> None:
+    outputs = {k: v.copy() for k, v in reference().outputs.items()}
+    order = np.argsort(outputs[LOGITS][0])
+    for values in outputs.values():
+        values[0, order[-1]], values[0, order[-2]] = values[0, order[-2]], values[0, order[-1]]
+    result = compare(reference(), outputs, TOLERANCE)
+    top = np.sort(reference().outputs[LOGITS][0])
+    assert result.flips == 1
+    assert result.flip_margins[0] == pytest.approx(top[-1] - top[-2])
