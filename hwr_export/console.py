@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Packages that commands import and the base install does not bring -> the extra that does.
+EXTRA_OF = {
+    "torch": "export",
+    "torchvision": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+}
+
 
 class Commands(click.Group):
     """A group whose commands turn expected failures into one paragraph and an exit code; bugs keep their traceback."""
@@ -31,6 +40,11 @@ class Commands(click.Group):
         except HwrError as err:
             click.echo(f"Error: {err}", err=True)
             sys.exit(err.exit_code)
+        except ModuleNotFoundError as err:
+            if err.name not in EXTRA_OF:
+                raise
+            click.echo(f"Error: this needs {err.name}: pip install 'hwr-export[{EXTRA_OF[err.name]}]'", err=True)
+            sys.exit(2)
         except OSError as err:
             if isinstance(err, BrokenPipeError):
                 raise

@@ -15,6 +15,7 @@ from hwr_export.errors import ImageError
 
 MAX_PIXELS = 50_000_000  # a character is never larger; guards against decompression bombs
 INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
+FLAT_SHARE = 0.4  # of all pixels exactly at paper level, above which the image is no photograph or JPEG
 MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
 
 
@@ -50,11 +51,9 @@ def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     Args:
         grey: uint8 (H, W), dark ink on light paper or light on dark.
     """
-    ink = _ink(grey)
-    if ink is None:
+    crop = _ink(grey)
+    if crop is None:
         return None
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    crop = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = min(height * INK_SHARE / crop.shape[0], width * INK_SHARE / crop.shape[1])
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     image = Image.fromarray(crop)
@@ -78,7 +77,7 @@ def _to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _ink(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-    """Separate ink from paper: uint8 (H, W), 0 on paper, 255 where ink is darkest; None if there is no ink."""
+    """Return the ink alone, cut to its bounding box: uint8, 0 on paper, 255 where darkest; None if there is none."""
     if min(grey.shape) < 3:
         return None
     values = grey.astype(np.int32)
@@ -90,17 +89,16 @@ def _ink(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
     if max(dark, light) < MIN_CONTRAST:
         return None
     threshold = _otsu(np.clip(departure, 0, 255))
-    # Grey around a stroke belongs to it: keep anti-aliasing from half the threshold on.
-    floor = 0 if paper in (0, 255) and _is_clean(departure) else threshold / 2
     strokes = departure > threshold
-    top = np.percentile(departure[strokes], 90) if strokes.any() else departure.max()
-    scaled = np.clip((departure - floor) * 255 / max(1.0, top - floor), 0, 255)
-    return np.asarray(np.round(scaled), dtype=np.uint8)
-
-
-def _is_clean(departure: npt.NDArray[np.int32]) -> bool:
-    """Whether the paper is one flat level, as in MNIST: then every departure from it is ink."""
-    return bool((departure == 0).mean() > 0.4)
+    # Where paper is one flat level every departure is anti-aliasing; elsewhere the lower half of it is paper grain.
+    flat = bool((departure == 0).mean() > FLAT_SHARE)
+    floor = 0 if flat else threshold / 2
+    top = np.percentile(departure[strokes], 90)
+    ink = np.clip((departure - floor) * 255 / max(1.0, top - floor), 0, 255)
+    # The box is that of what is clearly ink: JPEG ringing and grain around it must not widen it.
+    clear = departure > threshold / 2
+    rows, columns = np.flatnonzero(clear.any(axis=1)), np.flatnonzero(clear.any(axis=0))
+    return np.asarray(np.round(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]), dtype=np.uint8)
 
 
 def _otsu(values: npt.NDArray[np.int32]) -> float:

@@ -1,7 +1,6 @@
 """One tiny seeded model is fitted on real digits and exported once a session; tests get copies of its release."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -41,7 +40,7 @@ def tiny_recipe(**changes: object) -> Recipe:
 
 
 def silent() -> Console:
-    return Console(file=Path(os.devnull).open("w"))
+    return Console(quiet=True)
 
 
 @pytest.fixture(scope="session")

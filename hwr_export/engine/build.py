@@ -54,6 +54,8 @@ def engine_from_onnx(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(model):
         raise EngineError(f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or logger.gist()}")
+    if network.num_outputs == 0:
+        raise EngineError(f"{product.name} cannot parse the ONNX file: it holds no graph with outputs")
     network.name = source_sha256
 
     config = builder.create_builder_config()

@@ -1,0 +1,149 @@
+"""Engines from the real TensorRT-RTX builder, without a GPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+
+from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.plan import check_rtx_plan, read_rtx_header
+from hwr_export.engine.products import DEFAULT_TARGETS, RTX_TARGETS, load_product
+from hwr_export.engine.stage import NOT_EXECUTED, EngineConfig, build_engines
+from hwr_export.errors import EngineError, ReleaseError, UsageError
+from hwr_export.release import Release
+from tests.conftest import ROOT, one_json
+
+
+def build(release: Release, model: bytes, target: str = "sm86"):
+    return engine_from_onnx(model, release.spec, load_product(None, [target]), [target], "ab" * 32)
+
+
+def test_engines_for_the_default_targets(release_dir: Path, hwr) -> None:
+    result = hwr("trt", release_dir, "--json")
+    assert result.exit_code == 0, result.output
+    document = one_json(result.stdout)
+    assert [e["targets"] for e in document["engines"]] == [[t] for t in ("sm80", "sm86", "sm89", "sm120")]
+    release = Release.open(release_dir)
+    source = release.onnx("fp32").sha256
+    for engine in document["engines"]:
+        assert engine["source_onnx_sha256"] == source
+        assert engine["status"] == NOT_EXECUTED
+        assert engine["batch"] == {"min": 1, "opt": 1, "max": 16}
+        assert json.loads((release_dir / f"{engine['path']}.json").read_text()) == engine
+        plan = (release_dir / engine["path"]).read_bytes()
+        header = read_rtx_header(plan)
+        assert header.size_bytes == engine["size_bytes"] == len(plan)
+        assert engine["product_version"] == header.version
+        assert source.encode() in plan
+    assert all(s.ok for s in release.verify())
+    assert "built, not executed" in (release_dir / "MODEL_CARD.md").read_text()
+
+
+def test_the_default_targets_are_known() -> None:
+    assert set(DEFAULT_TARGETS) <= set(RTX_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (EngineConfig(targets=("sm87",)), "tensorrt_rtx does not build for 'sm87'; its targets: sm75, sm80"),
+        (EngineConfig(targets=("RTX",)), "does not build for 'RTX'"),
+        (
+            EngineConfig(targets=("sm86",), product="tensorrt"),
+            "tensorrt does not build for 'sm86'; its targets: native",
+        ),
+        (EngineConfig(targets=("native",)), r"tensorrt is not installed: pip install 'hwr-export\[trt\]'"),
+        (EngineConfig(targets=("sm86",), opt_batch=17), "--opt-batch must be 1 to 16"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_the_build(release: Release, config: EngineConfig, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        build_engines(release, config)
+    assert not (release.path / "engines").exists()
+
+
+def test_a_parse_error_names_its_node(release: Release) -> None:
+    model = onnx.load_from_string(release.read(release.onnx("fp32")))
+    model.graph.node[3].op_type = "NoSuchOperator"
+    model.graph.node[3].name = "conv_of_mine"
+    with pytest.raises(EngineError, match=r"node \d+ 'conv_of_mine' \(NoSuchOperator\)"):
+        build(release, model.SerializeToString())
+
+
+@pytest.mark.parametrize("cut", [0, 1000])
+def test_a_truncated_file_does_not_parse(release: Release, cut: int) -> None:
+    with pytest.raises(EngineError, match="cannot parse the ONNX file"):
+        build(release, release.read(release.onnx("fp32"))[:cut])
+
+
+def test_a_changed_model_is_not_built(release: Release) -> None:
+    (release.path / "model.fp32.onnx").write_bytes(b"x")
+    with pytest.raises(ReleaseError, match="not the file the manifest vouches for"):
+        build_engines(release, EngineConfig(targets=("sm86",)))
+
+
+def test_a_failed_build_keeps_the_previous_engine(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_engines(release, EngineConfig(targets=("sm86",)))
+    kept = Release.open(release.path).manifest
+
+    def fails(*arguments, **named):
+        raise EngineError("the builder gave up")
+
+    monkeypatch.setattr("hwr_export.engine.stage.engine_from_onnx", fails)
+    with pytest.raises(EngineError, match="gave up"):
+        build_engines(release, EngineConfig(targets=("sm86", "sm89")))
+    assert Release.open(release.path).manifest == kept
+    assert all(s.ok for s in Release.open(release.path).verify())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: d[:-1], "was cut off or extended"),
+        (lambda d: d[:40], "not a TensorRT-RTX plan"),
+        (lambda d: b"ftrt" + d[4:], "not a TensorRT-RTX plan"),
+        (lambda d: d.replace(b"ab" * 32, b"cd" * 32), "does not carry the hash"),
+    ],
+)
+def test_damaged_plans_are_refused(release: Release, damage, message: str) -> None:
+    plan = build(release, release.read(release.onnx("fp32"))).data
+    check_rtx_plan(plan, "ab" * 32)
+    with pytest.raises(EngineError, match=message):
+        check_rtx_plan(damage(plan), "ab" * 32)
+
+
+def test_progress_is_reported(release: Release) -> None:
+    steps = []
+    engine_from_onnx(
+        release.read(release.onnx("fp32")),
+        release.spec,
+        load_product(None, ["sm86"]),
+        ["sm86"],
+        "ab" * 32,
+        progress=lambda phase, done, of: steps.append((phase, done, of)),
+    )
+    assert steps
+    assert all(0 <= done <= max(of, done) for _, done, of in steps)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_command_leaves_the_release_as_it_was(release_dir: Path, number: int) -> None:
+    before = Release.open(release_dir).manifest
+    command = [sys.executable, "-m", "hwr_export", "trt", release_dir]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process.stderr.readline()  # the first "building ..."
+    time.sleep(0.02)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    after = Release.open(release_dir)
+    assert all(s.ok for s in after.verify())
+    if process.returncode != 0:
+        assert after.manifest == before
+        assert b"Traceback" not in stderr
+        assert process.returncode == (130 if number == signal.SIGINT else -9)
