@@ -39,7 +39,7 @@ def main() -> None:
 @click.option("--mean", default=0.0, help="Subtracted from pixel / 255.")
 @click.option("--std", default=1.0, help="Divides what is left.")
 @click.option("--labels", default="0123456789", help="Characters in class order, for --module and .pt2.")
-@click.option("--max-batch", default=256, help="Largest batch that the graph accepts.")
+@click.option("--max-batch", default=256, type=click.IntRange(2, 65536), help="Largest batch that the graph accepts.")
 @click.option("--opset", default=20, help="ONNX opset, 18 to 26.")
 @click.option("--samples", default="mnist", help="Dataset or folder of images to record goldens of.")
 @click.option("--name", help="Name of the release; else that of its directory.")

@@ -1,0 +1,127 @@
+"""The loop on a few hundred real digits: it learns, resumes exactly, and leaves whole files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from hwr_export.checkpoint import CHECKPOINT_JSON, load_checkpoint
+from hwr_export.errors import HwrError, UsageError
+from tests.conftest import ROOT, TINY, silent, tiny_recipe
+from train.fit import LAST, METRICS, fit
+
+QUICK = {"epochs": 2, "data": {"limit": 400, "validation_fraction": 0.3}}
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+
+
+def test_it_learns_and_says_what_it_did(run_dir: Path) -> None:
+    info = load_checkpoint(run_dir).info
+    records = metrics(run_dir)
+    assert [r["epoch"] for r in records] == [1, 2, 3]
+    assert info.metrics["validation_accuracy"] == max(r["validation_accuracy"] for r in records) > 0.85
+    assert info.data["name"] == "mnist"
+    assert info.data["train"]["n"] + info.data["validation"]["n"] == 2000
+    assert info.preprocessing.mean == pytest.approx(0.13, abs=0.02)
+    assert 0 < info.reject_below <= 1
+    assert info.metrics["validation_error_accepted"] <= 0.001
+    assert info.seed == 0
+    assert info.recipe == tiny_recipe().model_dump(by_alias=True)
+
+
+def test_both_architectures_train(tmp_path: Path) -> None:
+    recipe = tiny_recipe(model={"name": "article-cnn"}, **QUICK)
+    fit(recipe, tmp_path / "r", None, resume=False, console=silent())
+    assert metrics(tmp_path / "r")[-1]["validation_accuracy"] > 0.5
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe(**QUICK | {"epochs": 3})
+    fit(recipe, tmp_path / "whole", None, resume=False, console=silent())
+
+    from train import fit as module
+
+    real = module._train_epoch
+
+    def stops(state, *arguments, **named):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+        return real(state, *arguments, **named)
+
+    monkeypatch.setattr(module, "_train_epoch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, tmp_path / "parts", None, resume=False, console=silent())
+    monkeypatch.setattr(module, "_train_epoch", real)
+    fit(recipe, tmp_path / "parts", None, resume=True, console=silent())
+
+    whole, parts = (torch.load(tmp_path / n / LAST, weights_only=True) for n in ("whole", "parts"))
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, parts["model"][name]), name
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+    assert (tmp_path / "whole" / CHECKPOINT_JSON).read_bytes() == (tmp_path / "parts" / CHECKPOINT_JSON).read_bytes()
+
+
+def test_a_finished_run_resumes_to_itself(run_dir: Path) -> None:
+    before = {p.name: p.read_bytes() for p in run_dir.iterdir()}
+    fit(tiny_recipe(), run_dir, None, resume=True, console=silent())
+    assert {p.name: p.read_bytes() for p in run_dir.iterdir()} == before
+
+
+def test_a_run_is_not_overwritten_or_mixed(run_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="already holds a run; pass --resume"):
+        fit(tiny_recipe(), run_dir, None, resume=False, console=silent())
+    with pytest.raises(UsageError, match="a run of another recipe"):
+        fit(tiny_recipe(seed=1), run_dir, None, resume=True, console=silent())
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="is not a run directory"):
+        fit(tiny_recipe(), tmp_path, None, resume=False, console=silent())
+
+
+def test_a_broken_state_is_said(tmp_path: Path) -> None:
+    recipe = tiny_recipe(**QUICK)
+    fit(recipe, tmp_path / "r", None, resume=False, console=silent())
+    (tmp_path / "r" / LAST).write_bytes(b"x")
+    with pytest.raises(UsageError, match="cannot be resumed from"):
+        fit(recipe, tmp_path / "r", None, resume=True, console=silent())
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.fit.F.cross_entropy", lambda *a, **k: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(HwrError, match="training loss became nan at step 1 of epoch 1; lower learning_rate"):
+        fit(tiny_recipe(**QUICK), tmp_path / "r", None, resume=False, console=silent())
+
+
+def test_more_batch_than_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="larger than the training split"):
+        fit(tiny_recipe(**QUICK, batch_size=512), tmp_path / "r", None, resume=False, console=silent())
+
+
+def test_kill_minus_nine_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(TINY | QUICK | {"epochs": 500}))
+    command = [sys.executable, "-m", "train", "fit", recipe, "-o", tmp_path / "r"]
+    for _ in range(2):
+        process = subprocess.Popen([*command, "--resume"], cwd=ROOT, stderr=subprocess.DEVNULL, env=dict(os.environ))
+        known = len(metrics(tmp_path / "r")) if (tmp_path / "r" / METRICS).is_file() else 0
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if (tmp_path / "r" / METRICS).is_file() and len(
+                (tmp_path / "r" / METRICS).read_text().splitlines()
+            ) > known + 2:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        load_checkpoint(tmp_path / "r")
+        epochs = [r["epoch"] for r in metrics(tmp_path / "r")]
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert len(epochs) > known
