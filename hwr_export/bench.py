@@ -59,6 +59,7 @@ def bench(
         UsageError: a batch, thread count or backend that is not possible.
         ReleaseError: a model file is missing or changed.
     """
+    release.require_writable()
     limit = release.spec.max_batch
     for batch in config.batches:
         if not 1 <= batch <= limit:

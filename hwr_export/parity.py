@@ -56,6 +56,7 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
         DataError: the dataset is missing.
         ParityError: the release holds nothing to compare.
     """
+    release.require_writable()
     backends = choose_backends(config.backends)
     models = release.by_role("onnx")
     if not models:

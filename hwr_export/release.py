@@ -162,6 +162,18 @@ class Release:
         except OSError as err:
             raise ReleaseError(f"{self.path / file.path} cannot be read: {err.strerror}; export it again") from err
 
+    def require_writable(self) -> None:
+        """Say before a long measurement, not after it, that its evidence could not be kept.
+
+        Raises:
+            ReleaseError: the directory that holds the release cannot be written to.
+        """
+        if not os.access(self.path.resolve().parent, os.W_OK):
+            raise ReleaseError(
+                f"{self.path} cannot be changed: {self.path.resolve().parent} is not writable, and this command adds its "
+                "evidence to the release; copy the release elsewhere first"
+            )
+
     def verify(self) -> list[FileStatus]:
         """Hash every file and follow every `made_from`: nothing missing, changed or stale."""
         present = {f.sha256 for f in self.manifest.files}

@@ -214,6 +214,15 @@ def test_a_full_disk_is_a_sentence(release_dir: Path, monkeypatch: pytest.Monkey
     assert snapshot(release_dir) == before
 
 
+@pytest.mark.parametrize("command", ["trt", "parity", "bench"])
+def test_a_release_that_cannot_be_written_is_said_first(command, release_dir, digit_png, monkeypatch, hwr) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    result = hwr(*arguments_of(command, release_dir, digit_png))
+    assert result.exit_code == 2
+    assert "copy the release elsewhere first" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 # -- show ------------------------------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,7 @@ def test_mnist_is_mnist(mnist_test: Dataset) -> None:
 
 
 def test_missing_data_names_the_three_ways(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"fetch mnist.*HWR_DATA.*--data") as caught:
+    with pytest.raises(DataError, match=r"fetch mnist.*HWR_DATA.*--data-root") as caught:
         load_mnist("train", tmp_path)
     assert str(tmp_path) in str(caught.value)
 

@@ -7,7 +7,11 @@ import click
 from hwr_export.console import Commands, json_option, print_json, print_table, quiet_stdout, stderr_console
 
 DATA = click.option(
-    "--data", "data_root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache."
+    "--data",
+    "--data-root",
+    "data_root",
+    type=click.Path(path_type=Path),
+    help="Data root; else HWR_DATA, else the user cache.",
 )
 
 

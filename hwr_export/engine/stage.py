@@ -37,6 +37,7 @@ def build_engines(
         ReleaseError: an ONNX file is missing or changed.
         EngineError: a build failed; engines built before stay as they were.
     """
+    release.require_writable()
     targets = _targets(config)
     product = load_product(config.product, targets)
     if not 1 <= config.opt_batch <= release.spec.max_batch:

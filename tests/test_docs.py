@@ -1,0 +1,127 @@
+"""Documentation cannot drift: generated pages are current, commands exist, figures are the committed ones."""
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from hwr_export.cli import main as hwr_export
+from hwr_export.release import Release
+from tests.conftest import ROOT
+from train.__main__ import main as train
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every command line of a code block that is ours."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                text = line.strip().removeprefix("$ ")
+                if text.startswith(("hwr-export ", "python -m train ")):
+                    found.append((page.name, text.split("  #")[0].strip()))
+    return found
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_in_the_docs_parse(page: str, line: str) -> None:
+    words = shlex.split(line)
+    group, words = (train, words[3:]) if words[0] == "python" else (hwr_export, words[1:])
+    name, *arguments = words
+    assert name in group.commands, f"{page}: {line}"
+    command = group.commands[name]
+    parent = click.Context(group, info_name=words[0], **group.context_settings)
+    with click.Context(command, parent=parent, info_name=name) as context:
+        command.parse_args(context, arguments)
+
+
+def test_the_docs_do_contain_commands() -> None:
+    assert {line.split()[1] for _, line in commands() if line.startswith("hwr-export")} >= set(hwr_export.commands) - {
+        "doctor"
+    }
+
+
+def test_every_command_is_in_the_reference_and_it_is_current() -> None:
+    assert (ROOT / "docs" / "cli.md").read_text() == load_script("make_docs").document()
+
+
+def test_the_transcript_is_of_the_demo() -> None:
+    run = re.findall(r"^run (.*)$", (ROOT / "scripts" / "demo.sh").read_text(), re.MULTILINE)
+    shown = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(shown) == len(run)
+    for script, transcript in zip(run, shown, strict=True):
+        assert transcript.split(".png")[0].split("*")[0].startswith(script.split("*")[0][:40])
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_file_tree_is_complete() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for folder in ("hwr_export", "train"):
+        for path in (ROOT / folder).glob("*.py"):
+            if not path.name.startswith("__"):
+                assert path.name in readme, path
+
+
+@pytest.mark.parametrize("name", ["edge", "article"])
+def test_the_table_of_models_shows_the_committed_figures(name: str) -> None:
+    figures = json.loads((ROOT / "docs" / "figures" / f"evaluate-digits-{name}.json").read_text())
+    low, high = (100 * (1 - bound) for bound in reversed(figures["ci95"]))
+    cells = [f"{figures['parameters']:,}", f"{figures['error_percent']:.2f} %", f"{low:.2f} to {high:.2f} %"]
+    assert f"| {' | '.join(cells)} | {100 * figures['ece']:.2f} % |" in (ROOT / "README.md").read_text()
+
+
+def test_nothing_speaks_of_this_machine() -> None:
+    import subprocess
+
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    home = str(Path.home()).encode()
+    for name in tracked:
+        content = (ROOT / name).read_bytes()
+        assert str(ROOT).encode() not in content, name
+        assert len(home) < 6 or home not in content, name
+
+
+# -- the committed reference release ---------------------------------------------------------------------------------
+
+
+def test_the_reference_release_holds() -> None:
+    release = Release.open(ROOT / "exported" / "digits")
+    assert [s for s in release.verify() if not s.ok and not s.path.startswith("engines/")] == []
+
+
+def test_the_reference_release_passed_on_all_of_mnist() -> None:
+    parity = json.loads((ROOT / "exported" / "digits" / "parity.json").read_text())
+    assert parity["verdict"] == "PASS"
+    assert parity["data"]["name"] == "mnist"
+    assert all(c["agreement"] == c["n"] == 10_000 for c in parity["cells"])
+
+
+def test_the_reference_release_passes_here(hwr, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "digits"
+    shutil.copytree(ROOT / "exported" / "digits", copy, ignore=shutil.ignore_patterns("engines"))
+    result = hwr("parity", copy, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "PASS"
+    assert all(c["agreement"] == 10_000 and c["accuracy"] == 0.9962 for c in document["cells"])
