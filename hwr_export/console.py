@@ -121,14 +121,16 @@ def progress_bar(console: "Console | None" = None) -> "Progress":
         TimeRemainingColumn,
     )
 
+    console = console or stderr_console()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console or stderr_console(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

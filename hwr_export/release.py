@@ -170,8 +170,8 @@ class Release:
         """
         if not os.access(self.path.resolve().parent, os.W_OK):
             raise ReleaseError(
-                f"{self.path} cannot be changed: {self.path.resolve().parent} is not writable, and this command adds its "
-                "evidence to the release; copy the release elsewhere first"
+                f"{self.path} cannot be changed: {self.path.resolve().parent} is not writable, and this command adds "
+                "its evidence to the release; copy the release elsewhere first"
             )
 
     def verify(self) -> list[FileStatus]:

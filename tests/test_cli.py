@@ -1,6 +1,7 @@
 """The command line: help for everything, one sentence for what is wrong, one JSON document for programs."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -216,7 +217,7 @@ def test_a_full_disk_is_a_sentence(release_dir: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("command", ["trt", "parity", "bench"])
 def test_a_release_that_cannot_be_written_is_said_first(command, release_dir, digit_png, monkeypatch, hwr) -> None:
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
     result = hwr(*arguments_of(command, release_dir, digit_png))
     assert result.exit_code == 2
     assert "copy the release elsewhere first" in result.stderr

@@ -39,7 +39,7 @@ def test_it_learns_and_says_what_it_did(run_dir: Path) -> None:
 
 
 def test_both_architectures_train(tmp_path: Path) -> None:
-    recipe = tiny_recipe(model={"name": "article-cnn"}, **QUICK)
+    recipe = tiny_recipe(model={"name": "article-cnn"}, data={"limit": 1000}, epochs=4)
     fit(recipe, tmp_path / "r", None, resume=False, console=silent())
     assert metrics(tmp_path / "r")[-1]["validation_accuracy"] > 0.5
 
