@@ -20,7 +20,7 @@ from torch import nn
 from hwr_export.errors import CheckpointError
 from hwr_export.files import json_bytes, sha256_bytes, write_atomic
 from hwr_export.models import build_model
-from hwr_export.spec import LabelSet, Preprocessing, Strict
+from hwr_export.spec import LabelSet, ModelSpec, Preprocessing, Strict
 
 CHECKPOINT_JSON = "checkpoint.json"
 PROGRAM_SUFFIX = ".pt2"
@@ -56,6 +56,17 @@ class CheckpointInfo(Strict):
     seed: int | None = None
     metrics: dict[str, Any] = Field({})
     versions: dict[str, str] = Field({})
+
+    def spec(self, max_batch: int = 256) -> ModelSpec:
+        """Return what a reader must know of this model."""
+        return ModelSpec(
+            labels=self.labels,
+            preprocessing=self.preprocessing,
+            temperature=self.temperature,
+            reject_below=self.reject_below,
+            max_batch=max_batch,
+            parameters=self.parameters,
+        )
 
     def to_json(self) -> bytes:
         return json_bytes(self.model_dump(mode="json", by_alias=True))

@@ -122,14 +122,7 @@ def export_onnx(
     """
     refuse_foreign_directory(out)
     info = checkpoint.info
-    spec = ModelSpec(
-        labels=info.labels,
-        preprocessing=info.preprocessing,
-        temperature=info.temperature,
-        reject_below=info.reject_below,
-        max_batch=config.max_batch,
-        parameters=info.parameters,
-    )
+    spec = info.spec(config.max_batch)
     refuse_train_mode(checkpoint.module)
     images, labels = sample_images(config.samples, spec, config.data_root)
     say(f"tracing {info.architecture} ({info.parameters:,} parameters), batch 1 to {spec.max_batch}")

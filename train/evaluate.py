@@ -11,7 +11,7 @@ from hwr_export.datasets import load_dataset
 from hwr_export.errors import DataError
 from hwr_export.release import MANIFEST, Release
 from hwr_export.runners import Runner, reader_runner
-from hwr_export.spec import PROBABILITIES, ModelSpec
+from hwr_export.spec import PROBABILITIES
 from hwr_export.statistics import expected_calibration_error, wilson_interval
 
 
@@ -57,12 +57,4 @@ def _runner(path: Path) -> Runner:
     from hwr_export.runners.eager import EagerRunner
 
     checkpoint = load_checkpoint(path)
-    info = checkpoint.info
-    spec = ModelSpec(
-        labels=info.labels,
-        preprocessing=info.preprocessing,
-        temperature=info.temperature,
-        reject_below=info.reject_below,
-        parameters=info.parameters,
-    )
-    return EagerRunner(checkpoint, spec)
+    return EagerRunner(checkpoint, checkpoint.info.spec())
