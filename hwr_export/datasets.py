@@ -18,7 +18,7 @@ import platformdirs
 
 from hwr_export.errors import DataError
 from hwr_export.files import sha256_bytes
-from hwr_export.labels import DIGITS
+from hwr_export.labels import ALPHANUMERIC, DIGITS
 
 ENVIRONMENT_VARIABLE = "HWR_DATA"
 
@@ -109,7 +109,42 @@ def load_mnist(split: str, data: Path | None = None) -> Dataset:
     )
 
 
-LOADERS = {"mnist": load_mnist}
+def load_chars62(split: str, data: Path | None = None) -> Dataset:
+    """Load chars62 (`train`, `validation` or `test`): 62 classes, upright, drawn from EMNIST ByClass's test part.
+
+    Raises:
+        DataError: not found or broken.
+    """
+    prefix = {"validation": "val"}.get(split, split)
+    names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+    folders = [root / "chars62" for root in data_roots(data)]
+    for folder in folders:
+        paths = [_idx_file(folder, name) for name in names]
+        if paths[0] is not None and paths[1] is not None:
+            image_bytes, label_bytes = read_idx_bytes(paths[0]), read_idx_bytes(paths[1])
+            images, labels = parse_idx(image_bytes, str(paths[0])), parse_idx(label_bytes, str(paths[1]))
+            if len(images) != len(labels) or labels.max(initial=0) >= len(ALPHANUMERIC):
+                raise DataError(
+                    f"{folder} holds {len(images)} images and {len(labels)} labels that do not fit together"
+                )
+            return Dataset(
+                "chars62",
+                split,
+                images,
+                labels.astype(np.int64),
+                None,
+                ALPHANUMERIC,
+                sha256_bytes(image_bytes + label_bytes),
+            )
+    raise DataError(
+        f"chars62's {split} part was not found (looked in {', '.join(map(str, folders))}); set "
+        f"{ENVIRONMENT_VARIABLE} or pass --data-root with a directory that holds chars62/*-ubyte.gz"
+    )
+
+
+LOADERS = {"mnist": load_mnist, "chars62": load_chars62}
+# Datasets that come with a validation part of their own; of the others one is held out from training.
+WITH_VALIDATION = {"chars62"}
 
 
 def load_dataset(name: str, split: str, data: Path | None = None) -> Dataset:

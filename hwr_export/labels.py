@@ -9,6 +9,7 @@ import hashlib
 from hwr_export.errors import UsageError
 
 DIGITS = "0123456789"
+ALPHANUMERIC = DIGITS + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + "abcdefghijklmnopqrstuvwxyz"
 
 
 def check_labels(labels: str) -> str:

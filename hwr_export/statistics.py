@@ -101,6 +101,39 @@ def _binomial_cdf(k: int, n: int, p: float) -> float:
     return min(1.0, sum(map(math.exp, terms)))
 
 
+def clustered_interval(correct: npt.NDArray[np.bool_], clusters: IntArray, z: float = 1.959964) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion whose samples come in clusters (images by the same writer).
+
+    The Wilson interval at the effective sample size n / design effect (Kish 1965); the design effect is the ratio of
+    the clustered variance of the mean (between-cluster sums of residuals) to the binomial one, and never below 1.
+    """
+    n = len(correct)
+    p = float(correct.mean())
+    _, index = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(index, weights=correct - p)
+    groups = len(sums)
+    if groups < 2 or p in (0.0, 1.0):
+        return wilson_interval(int(correct.sum()), n, z)
+    clustered = groups / (groups - 1) * float((sums**2).sum()) / n**2
+    effective = n / max(1.0, clustered / (p * (1 - p) / n))
+    centre = (p + z * z / (2 * effective)) / (1 + z * z / effective)
+    half = z / (1 + z * z / effective) * math.sqrt(p * (1 - p) / effective + z * z / (4 * effective**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def risk_at_rejection(confidence: FloatArray, correct: npt.NDArray[np.bool_], rejected: float) -> float:
+    """Return the error among what is left when the least confident fraction `rejected` is left out."""
+    order = np.argsort(-confidence, kind="stable")
+    kept = correct[order][: len(order) - round(rejected * len(order))]
+    return float((~kept).mean()) if len(kept) else 0.0
+
+
+def area_under_risk_coverage(confidence: FloatArray, correct: npt.NDArray[np.bool_]) -> float:
+    """Return the AURC: the error among the accepted, averaged over every coverage (Geifman and El-Yaniv 2017)."""
+    order = np.argsort(-confidence, kind="stable")
+    return float((np.cumsum(~correct[order]) / np.arange(1, len(order) + 1)).mean())
+
+
 def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins: int = 15) -> float:
     """Return the ECE of the top class over equal-width bins (Naeini et al. 2015), as a fraction."""
     confidence = probabilities.max(axis=1)

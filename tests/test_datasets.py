@@ -47,7 +47,7 @@ def test_missing_data_names_the_three_ways(tmp_path: Path) -> None:
 
 
 def test_unknown_dataset_lists_the_known() -> None:
-    with pytest.raises(DataError, match="no dataset 'minst'; known: mnist"):
+    with pytest.raises(DataError, match="no dataset 'minst'; known: chars62, mnist"):
         load_dataset("minst", "test")
 
 
@@ -81,3 +81,32 @@ def test_writers_of_another_length_are_refused(copied: Path) -> None:
     np.save(copied / "mnist" / "writers-test.npy", np.zeros(5, np.int32))
     with pytest.raises(DataError, match="writer ids"):
         load_mnist("test", copied)
+
+
+@pytest.fixture
+def chars62(tmp_path: Path) -> Path:
+    """A made chars62, so that the tests need only MNIST."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "chars62"
+    folder.mkdir()
+    for prefix, each in (("train", 3), ("val", 1), ("test", 1)):
+        labels = np.repeat(np.arange(62), each).astype(np.uint8)
+        images = rng.integers(0, 256, (len(labels), 28, 28)).astype(np.uint8)
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(to_idx(array)))
+    return tmp_path
+
+
+def test_chars62_has_its_three_parts(chars62: Path) -> None:
+    sizes = [len(load_dataset("chars62", split, chars62)) for split in ("train", "validation", "test")]
+    assert sizes == [186, 62, 62]
+    data = load_dataset("chars62", "test", chars62)
+    assert [data.label_set[i] for i in (0, 9, 10, 35, 36, 61)] == list("09AZaz")
+
+
+def test_chars62_that_does_not_fit_or_is_missing_is_refused(chars62: Path, tmp_path: Path) -> None:
+    (chars62 / "chars62" / "test-labels-idx1-ubyte.gz").write_bytes(gzip.compress(to_idx(np.full(62, 62, np.uint8))))
+    with pytest.raises(DataError, match="do not fit together"):
+        load_dataset("chars62", "test", chars62)
+    with pytest.raises(DataError, match="chars62's test part was not found"):
+        load_dataset("chars62", "test", tmp_path / "nowhere")

@@ -81,9 +81,9 @@ def test_the_file_tree_is_complete() -> None:
                 assert path.name in readme, path
 
 
-@pytest.mark.parametrize("name", ["edge", "article"])
+@pytest.mark.parametrize("name", ["digits-edge", "digits-article", "chars62-edge"])
 def test_the_table_of_models_shows_the_committed_figures(name: str) -> None:
-    figures = json.loads((ROOT / "docs" / "figures" / f"evaluate-digits-{name}.json").read_text())
+    figures = json.loads((ROOT / "docs" / "figures" / f"evaluate-{name}.json").read_text())
     low, high = (100 * (1 - bound) for bound in reversed(figures["ci95"]))
     cells = [f"{figures['parameters']:,}", f"{figures['error_percent']:.2f} %", f"{low:.2f} to {high:.2f} %"]
     assert f"| {' | '.join(cells)} | {100 * figures['ece']:.2f} % |" in (ROOT / "README.md").read_text()

@@ -4,11 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwr_export.statistics import (
+    area_under_risk_coverage,
+    clustered_interval,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     rate_upper_bound,
     rejection_threshold,
+    risk_at_rejection,
     softmax,
     wilson_interval,
 )
@@ -81,3 +84,35 @@ def test_rejection_threshold_never_accepts_more_error(pairs: list[tuple[float, b
     accepted = confidence >= threshold
     if threshold < 1.0:
         assert (~correct[accepted]).mean() <= limit
+
+
+def test_clustered_interval_is_wilson_for_independent_samples_and_wider_for_clustered_ones() -> None:
+    rng = np.random.default_rng(0)
+    independent = rng.random(4000) < 0.9
+    found = clustered_interval(independent, np.arange(4000))
+    assert found == pytest.approx(wilson_interval(int(independent.sum()), 4000), abs=2e-3)
+    writers = np.repeat(np.arange(100), 40)
+    clustered = np.repeat(rng.random(100) < 0.9, 40)
+    low, high = clustered_interval(clustered, writers)
+    narrow = wilson_interval(int(clustered.sum()), 4000)
+    # Forty identical answers are one answer: the width is that of 100 samples.
+    assert (high - low) == pytest.approx(np.subtract(*wilson_interval(int(clustered.sum()) // 40, 100)[::-1]), rel=0.1)
+    assert high - low > 4 * (narrow[1] - narrow[0])
+
+
+def test_clustered_interval_covers() -> None:
+    rng = np.random.default_rng(1)
+    writers = np.repeat(np.arange(60), 20)
+    covered = 0
+    for _ in range(300):
+        low, high = clustered_interval(rng.random(1200) < np.repeat(rng.beta(18, 2, 60), 20), writers)
+        covered += low <= 0.9 <= high
+    assert covered / 300 >= 0.91
+
+
+def test_risk_and_coverage_of_known_cases() -> None:
+    confidence = np.array([0.9, 0.8, 0.7, 0.6])
+    correct = np.array([True, True, False, False])
+    assert [risk_at_rejection(confidence, correct, r) for r in (0, 0.25, 0.5, 1)] == [0.5, pytest.approx(1 / 3), 0, 0]
+    assert area_under_risk_coverage(confidence, correct) == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
+    assert area_under_risk_coverage(confidence, ~correct) > area_under_risk_coverage(confidence, correct)

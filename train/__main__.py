@@ -70,7 +70,12 @@ def evaluate(checkpoint_or_release: Path, dataset: str, data_root: Path | None, 
     if as_json:
         print_json(result)
     else:
-        print_table(("measure", "value"), [(k, v) for k, v in result.items() if k != "schema"])
+        plain = {k: v for k, v in result.items() if k not in ("schema", "per_class", "error_at_rejection")}
+        at_rejection = {f"error at {share} rejected": v for share, v in result["error_at_rejection"].items()}
+        print_table(("measure", "value"), [(k, str(v)) for k, v in (plain | at_rejection).items()])
+        print_table(
+            ("class", "n", "accuracy"), [(c, r["n"], f"{r['accuracy']:.4f}") for c, r in result["per_class"].items()]
+        )
 
 
 if __name__ == "__main__":

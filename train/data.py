@@ -1,13 +1,14 @@
 """Dataset -> seeded training and validation splits, hashed. Writers never sit on both sides where ids exist."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hwr_export.datasets import Dataset, load_dataset
+from hwr_export.datasets import WITH_VALIDATION, Dataset, load_dataset
 from hwr_export.errors import DataError
 from hwr_export.files import sha256_bytes
 from train.recipe import DataRecipe
@@ -30,6 +31,8 @@ def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Spl
         DataError: data is missing, or a class has no image on one side.
     """
     data = load_dataset(recipe.name, "train", root)
+    if recipe.name in WITH_VALIDATION:
+        return _given_split(data, load_dataset(recipe.name, "validation", root), recipe.limit)
     n = min(recipe.limit or len(data), len(data))
     rng = np.random.default_rng(seed)
     if data.writers is not None:
@@ -38,7 +41,26 @@ def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Spl
     else:
         held_out = _by_class(data.labels[:n], recipe.validation_fraction, rng)
         method = "stratified by class"
-    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return _split(data, np.flatnonzero(~held_out), np.flatnonzero(held_out), method)
+
+
+def _given_split(train: Dataset, validation: Dataset, limit: int | None) -> Split:
+    """Join a dataset's own two parts into one, so that a split is always two sets of indices."""
+    n = min(limit or len(train), len(train))
+    joined = replace(
+        train,
+        images=np.concatenate([train.images, validation.images]),
+        labels=np.concatenate([train.labels, validation.labels]),
+    )
+    held_out = np.arange(len(train), len(train) + len(validation))
+    return _split(joined, np.arange(n), held_out, "as published with the dataset")
+
+
+def _split(data: Dataset, train: npt.NDArray[np.int64], validation: npt.NDArray[np.int64], method: str) -> Split:
+    """Check that no image is on both sides and no class missing from one, and describe the split."""
+    both = _contents(data.images[train]) & _contents(data.images[validation])
+    if both:
+        raise DataError(f"{len(both)} image(s) of {data.name} are in both the training and the validation part")
     for side, indices in (("training", train), ("validation", validation)):
         absent = sorted(set(range(len(data.label_set))) - set(data.labels[indices].tolist()))
         if absent:
@@ -63,6 +85,10 @@ def normalisation(images: npt.NDArray[np.uint8]) -> tuple[float, float]:
     mean = float((counts * values).sum() / counts.sum())
     variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
     return round(mean, 6), round(max(variance, 1e-12) ** 0.5, 6)
+
+
+def _contents(images: npt.NDArray[np.uint8]) -> set[bytes]:
+    return {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
 
 
 def _by_writer(writers: npt.NDArray[np.int32], fraction: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -5,6 +5,7 @@ on validation) and `last.pt` (everything needed to go on). A kill loses the epoc
 """
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -50,9 +51,16 @@ class State:
     model: nn.Module
     ema: AveragedModel
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.OneCycleLR
+    schedule: torch.optim.lr_scheduler.LRScheduler
     epoch: int = 0
     best: tuple[float, float] = (-1.0, 0.0)
+    lowest_loss: float = math.inf
+    stale_epochs: int = 0
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether the schedule looks at validation once an epoch instead of advancing at every step."""
+        return isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
 
 def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console: Console) -> Path:
@@ -72,7 +80,7 @@ def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console
     state = _new_state(recipe, len(split.data.label_set), device, steps_per_epoch)
     if resume and (out / LAST).is_file():
         _load_state(out / LAST, state)
-        done = state.epoch >= recipe.epochs
+        done = _is_done(state, recipe)
         console.print("this run is complete" if done else f"resuming after epoch {state.epoch} of {recipe.epochs}")
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "recipe.yaml", recipe_yaml(recipe))
@@ -89,7 +97,7 @@ def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console
         f"split {split.description['split']}"
     )
     with progress_bar(console) as progress:
-        while state.epoch < recipe.epochs:
+        while not _is_done(state, recipe):
             # One seed an epoch makes a resumed run repeat the uninterrupted one, with no generator state to keep.
             torch.manual_seed(recipe.seed * 1_000_003 + state.epoch + 1)
             task = progress.add_task(f"epoch {state.epoch + 1:>3}/{recipe.epochs}", total=steps_per_epoch)
@@ -98,6 +106,10 @@ def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console
             logits = predict(state.ema.module, validation_images)
             accuracy = float((logits.argmax(1) == validation_labels).mean())
             validation_loss = negative_log_likelihood(logits, validation_labels)
+            if state.by_epoch:
+                state.schedule.step(validation_loss)
+            state.stale_epochs = 0 if validation_loss < state.lowest_loss else state.stale_epochs + 1
+            state.lowest_loss = min(state.lowest_loss, validation_loss)
             record = {
                 "epoch": state.epoch,
                 "train_loss": round(loss, 6),
@@ -117,6 +129,8 @@ def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console
                 f"epoch {state.epoch:>3}/{recipe.epochs}  train loss {loss:.4f}  validation loss {validation_loss:.4f}"
                 f"  accuracy {100 * accuracy:.2f} %{'  best' if improved else ''}"
             )
+            if _is_done(state, recipe) and state.epoch < recipe.epochs:
+                console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")
     return out / CHECKPOINT_JSON
 
 
@@ -171,7 +185,8 @@ def _train_epoch(
         loss.backward()
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
         state.optimizer.step()
-        state.schedule.step()
+        if not state.by_epoch:
+            state.schedule.step()
         state.ema.update_parameters(state.model)
         total += loss.item()
         on_step()
@@ -186,15 +201,38 @@ def _new_state(recipe: Recipe, classes: int, device: torch.device, steps_per_epo
     # Weight decay pulls on convolutions and matrices only: on norms and biases it does harm.
     decayed = [p for p in model.parameters() if p.ndim > 1]
     rest = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps_per_epoch, pct_start=0.25
-    )
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer: torch.optim.Optimizer
+    match recipe.optimizer:
+        case "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        case "adam":
+            optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate)
+        case "sgd":
+            optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
+    schedule = _new_schedule(recipe, optimizer, recipe.epochs * steps_per_epoch)
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     return State(model, ema, optimizer, schedule)
+
+
+def _new_schedule(
+    recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    schedules = torch.optim.lr_scheduler
+    match recipe.schedule:
+        case "one-cycle":
+            return schedules.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total_steps, pct_start=0.25)
+        case "cosine":
+            return schedules.CosineAnnealingLR(optimizer, total_steps)
+        case "plateau":
+            return schedules.ReduceLROnPlateau(optimizer, factor=0.3, patience=2)
+        case "constant":
+            return schedules.ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def _is_done(state: State, recipe: Recipe) -> bool:
+    stopped = recipe.early_stop_epochs is not None and state.stale_epochs >= recipe.early_stop_epochs
+    return stopped or state.epoch >= recipe.epochs
 
 
 def _best_checkpoint(
@@ -272,6 +310,8 @@ def _save_state(path: Path, state: State) -> None:
             "schedule": state.schedule.state_dict(),
             "epoch": state.epoch,
             "best": state.best,
+            "lowest_loss": state.lowest_loss,
+            "stale_epochs": state.stale_epochs,
         },
         temporary,
     )
@@ -286,5 +326,6 @@ def _load_state(path: Path, state: State) -> None:
         for part in ("model", "ema", "optimizer", "schedule"):
             getattr(state, part).load_state_dict(saved[part])
         state.epoch, state.best = saved["epoch"], tuple(saved["best"])
+        state.lowest_loss, state.stale_epochs = saved["lowest_loss"], saved["stale_epochs"]
     except Exception as err:  # torch.load raises whatever its unpickler meets in a broken file
         raise UsageError(f"{path} cannot be resumed from ({type(err).__name__}); delete the run directory") from err

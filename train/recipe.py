@@ -13,14 +13,14 @@ from hwr_export.spec import Strict
 class ModelRecipe(Strict):
     """Which architecture, and how it is configured."""
 
-    name: Literal["edge", "article-cnn"]
+    name: Literal["article-cnn", "edge", "edge-s", "edge-m", "resnet18", "resnet34", "torchvision"]
     config: dict[str, Any] = Field({})
 
 
 class DataRecipe(Strict):
     """Which dataset, and how much of its training split is held out for validation (by writer where ids exist)."""
 
-    name: Literal["mnist"] = "mnist"
+    name: Literal["mnist", "chars62"] = "mnist"
     validation_fraction: float = Field(0.1, gt=0, lt=0.9)
     limit: int | None = Field(None, ge=64, description="use only the first N training images")
 
@@ -46,7 +46,12 @@ class Recipe(Strict):
     augment: AugmentRecipe = AugmentRecipe()
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(128, ge=2, le=65536)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = Field(3e-3, gt=0, le=1)
+    schedule: Literal["one-cycle", "cosine", "plateau", "constant"] = "one-cycle"
+    early_stop_epochs: int | None = Field(
+        None, ge=1, description="stop when the validation loss has not fallen for this many epochs"
+    )
     weight_decay: float = Field(0.02, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)

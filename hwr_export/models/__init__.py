@@ -4,6 +4,7 @@ Every model takes float32 (N, C, H, W), already normalised, and returns logits f
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,32 @@ from hwr_export.errors import CheckpointError
 from hwr_export.models.article_cnn import ArticleCNN
 from hwr_export.models.edge import EdgeNet
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"article-cnn": ArticleCNN, "edge": EdgeNet}
+
+def _torchvision(classes: int, model: str) -> nn.Module:
+    from hwr_export.models.torchvision_nets import torchvision_classifier
+
+    return torchvision_classifier(classes, model)
+
+
+def _resnet(name: str) -> Callable[..., nn.Module]:
+    def make(classes: int) -> nn.Module:
+        from hwr_export.models.torchvision_nets import small_resnet
+
+        return small_resnet(name, classes)
+
+    return make
+
+
+# `edge` takes any channels; `edge-s` and `edge-m` are its two sizes: at most 25,000 and 100,000 parameters.
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "article-cnn": ArticleCNN,
+    "edge": EdgeNet,
+    "edge-s": partial(EdgeNet, channels=(8, 16, 24, 24), dropout=0.0),
+    "edge-m": EdgeNet,
+    "resnet18": _resnet("resnet18"),
+    "resnet34": _resnet("resnet34"),
+    "torchvision": _torchvision,
+}
 
 
 def build_model(name: str, classes: int, config: dict[str, Any] | None = None) -> nn.Module:

@@ -35,6 +35,11 @@ def test_evaluating_a_checkpoint_and_its_release_agree(run_dir: Path, release: R
         assert document["error_percent"] == pytest.approx(100 * (1 - document["accuracy"]))
         assert 0 < document["ece"] < 0.2
         assert document["parameters"] == release.spec.parameters
+        assert sum(c["n"] for c in document["per_class"].values()) == 10_000
+        errors = list(document["error_at_rejection"].values())
+        assert errors == sorted(errors, reverse=True)
+        assert 0 < document["aurc"] < 1 - document["accuracy"]
+        assert 0 <= document["garbage_accepted"] <= 1
     assert documents[0]["accuracy"] == documents[1]["accuracy"]
     assert [d["backend"] for d in documents] == ["torch", "onnxruntime"]
 
@@ -43,7 +48,7 @@ def test_evaluating_a_checkpoint_and_its_release_agree(run_dir: Path, release: R
     ("arguments", "message"),
     [
         (("evaluate", "nowhere"), "there is no checkpoint"),
-        (("evaluate", "nowhere", "--data", "emnist"), "no dataset 'emnist'; known: mnist"),
+        (("evaluate", "nowhere", "--data", "emnist"), "no dataset 'emnist'; known: chars62, mnist"),
         (("fit", "nowhere.yaml", "-o", "r"), "there is no recipe"),
         (("fetch", "mnist", "--data", "/dev/null"), ""),
         (("samples", "mnist", "-n", 0, "-o", "s"), "positive number"),

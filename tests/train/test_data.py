@@ -50,3 +50,34 @@ def test_normalisation_is_mean_and_deviation() -> None:
     assert mean == pytest.approx((images / 255).mean(), abs=1e-6)
     assert std == pytest.approx((images / 255).std(), abs=1e-6)
     assert normalisation(np.zeros((2, 28, 28), np.uint8))[1] > 0
+
+
+def test_a_datasets_own_validation_part_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = load_mnist("train")
+    parts = {"train": slice(0, 2000), "validation": slice(2000, 2600)}
+
+    def load(name: str, split: str, root: object):
+        return replace(train, images=train.images[parts[split]], labels=train.labels[parts[split]], writers=None)
+
+    monkeypatch.setattr(module, "load_dataset", load)
+    split = split_training_data(DataRecipe(name="chars62", limit=1500), 0, None)
+    assert (len(split.train), len(split.validation)) == (1500, 600)
+    np.testing.assert_array_equal(split.data.images[split.validation], train.images[2000:2600])
+    assert split.description["split"] == "as published with the dataset"
+
+
+def test_an_image_on_both_sides_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load_mnist("train").images.copy()
+    images[1] = images[0]
+    writers = (np.arange(60_000) % 2 + 2 * (np.arange(60_000) // 6000)).astype(np.int32)
+    use(monkeypatch, images=images, writers=writers)
+    seeds = [s for s in range(20) if _raises_overlap(s)]
+    assert seeds, "no seed put the two on different sides"
+
+
+def _raises_overlap(seed: int) -> bool:
+    try:
+        split_training_data(DataRecipe(validation_fraction=0.5), seed, None)
+    except DataError as err:
+        return "1 image(s) of mnist are in both the training and the validation part" in str(err)
+    return False

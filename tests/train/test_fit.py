@@ -125,3 +125,33 @@ def test_kill_minus_nine_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
         epochs = [r["epoch"] for r in metrics(tmp_path / "r")]
         assert epochs == list(range(1, len(epochs) + 1))
         assert len(epochs) > known
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "sgd", "learning_rate": 0.1, "schedule": "cosine"},
+        {"optimizer": "adam", "schedule": "plateau"},
+        {"schedule": "constant"},
+    ],
+    ids=lambda c: "-".join(map(str, c.values())),
+)
+def test_every_optimizer_and_schedule_learns_and_resumes(tmp_path: Path, changes: dict) -> None:
+    recipe = tiny_recipe(**{"data": {"limit": 800}, "epochs": 4} | changes)
+    fit(recipe, tmp_path / "r", None, resume=False, console=silent())
+    records = metrics(tmp_path / "r")
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    rates = [r["learning_rate"] for r in records]
+    assert (rates[-1] < rates[0]) is (changes["schedule"] == "cosine")
+    fit(recipe, tmp_path / "r", None, resume=True, console=silent())
+    assert metrics(tmp_path / "r") == records
+
+
+def test_it_stops_early_and_stays_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
+    monkeypatch.setattr("train.fit.negative_log_likelihood", lambda *a: next(losses))
+    recipe = tiny_recipe(**QUICK | {"epochs": 5}, early_stop_epochs=2)
+    fit(recipe, tmp_path / "r", None, resume=False, console=silent())
+    assert [r["validation_loss"] for r in metrics(tmp_path / "r")] == [0.5, 0.4, 0.6, 0.7]
+    fit(recipe, tmp_path / "r", None, resume=True, console=silent())
+    assert len(metrics(tmp_path / "r")) == 4

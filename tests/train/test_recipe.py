@@ -24,7 +24,7 @@ def test_the_kept_recipe_is_the_recipe() -> None:
         ({"epoch": 3}, "epoch: unknown key .valid at the top: schema, name, model"),
         ({"epochs": 0}, "epochs: input should be greater than or equal to 1"),
         ({"learning_rate": -1}, "learning_rate: input should be greater than 0"),
-        ({"model": {"name": "vgg"}}, "model.name: input should be 'edge' or 'article-cnn'"),
+        ({"model": {"name": "vgg"}}, "model.name: input should be 'article-cnn', 'edge', 'edge-s'"),
         ({"data": {"validation_fraction": 1}}, "data.validation_fraction"),
         ({"name": "Digits Edge"}, "name: string should match"),
         ({"schema": 7}, "schema: input should be 1"),
