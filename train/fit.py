@@ -38,6 +38,7 @@ from hwr_export.statistics import (
 )
 from train.augment import augment
 from train.data import Split, normalisation, split_training_data
+from train.garbage import garbage_like, garbage_loss
 from train.recipe import Recipe
 
 LAST = "last.pt"
@@ -171,11 +172,18 @@ def _train_epoch(
     for step in range(steps):
         batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         # Distorted before it is normalised, so that what comes in from outside the frame is background.
-        inputs = normalise(augment(to_unit(images[batch]), recipe.augment), *mean_std)
+        distorted = augment(to_unit(images[batch]), recipe.augment)
+        if recipe.garbage_weight:
+            # A quarter as much garbage as characters, in the same batch: batch norm sees both, as on a scanner.
+            distorted = torch.cat([distorted, garbage_like(distorted[: len(batch) // 4])])
+        inputs = normalise(distorted, *mean_std)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, dtype=torch.bfloat16):
             logits = state.model(inputs)
-        loss = F.cross_entropy(logits.float(), labels[batch], label_smoothing=recipe.label_smoothing)
+        logits = logits.float()
+        loss = F.cross_entropy(logits[: len(batch)], labels[batch], label_smoothing=recipe.label_smoothing)
+        if recipe.garbage_weight:
+            loss = loss + recipe.garbage_weight * garbage_loss(logits[len(batch) :])
         if not torch.isfinite(loss):
             raise HwrError(
                 f"the training loss became {loss.item()} at step {step + 1} of epoch {state.epoch + 1}; "

@@ -55,6 +55,9 @@ class Recipe(Strict):
     weight_decay: float = Field(0.02, ge=0, le=1)
     clip_norm: float = Field(1.0, gt=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    garbage_weight: float = Field(
+        0.0, ge=0, le=2, description="weight of the loss on images that are no character; 0 shows none"
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1)
     max_accepted_error: float = Field(
         0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"

@@ -1,0 +1,49 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hwr_export.checkpoint import load_checkpoint
+from hwr_export.datasets import load_mnist
+from hwr_export.runners.eager import EagerRunner
+from hwr_export.spec import PROBABILITIES
+from tests.conftest import silent, tiny_recipe
+from train.evaluate import garbage_images
+from train.fit import fit, to_unit
+from train.garbage import garbage_like, garbage_loss
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 33])
+def test_garbage_has_the_shape_and_range_of_the_images(n: int) -> None:
+    torch.manual_seed(0)
+    images = to_unit(torch.tensor(load_mnist("train").images[:n]))
+    found = garbage_like(images)
+    assert found.shape == images.shape
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert not any(torch.equal(a, b) for a in found for b in images)
+
+
+def test_the_loss_is_least_where_nothing_is_preferred() -> None:
+    assert float(garbage_loss(torch.zeros(4, 10))) == pytest.approx(math.log(10))
+    assert float(garbage_loss(torch.eye(10) * 5)) > math.log(10) + 0.5
+
+
+def confidence(run: Path) -> tuple[float, float]:
+    checkpoint = load_checkpoint(run)
+    digits = load_mnist("train").images[10_000:10_500]
+    with EagerRunner(checkpoint, checkpoint.info.spec()) as runner:
+        return tuple(
+            float(np.median(runner.infer_all(images)[PROBABILITIES].max(axis=1)))
+            for images in (digits, garbage_images(28, 28, each=100))
+        )
+
+
+def test_training_with_garbage_makes_the_model_unsure_of_other_garbage(run_dir: Path, tmp_path: Path) -> None:
+    fit(tiny_recipe(garbage_weight=0.5), tmp_path / "r", None, resume=False, console=silent())
+    digits_without, garbage_without = confidence(run_dir)
+    digits_with, garbage_with = confidence(tmp_path / "r")
+    assert garbage_with < garbage_without - 0.1
+    assert digits_with > digits_without - 0.1
