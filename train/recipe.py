@@ -15,6 +15,9 @@ class ModelRecipe(Strict):
 
     name: Literal["article-cnn", "edge", "edge-s", "edge-m", "resnet18", "resnet34", "torchvision"]
     config: dict[str, Any] = Field({})
+    weights: str | None = Field(
+        None, description="start from ImageNet: DEFAULT, a name torchvision knows, or a file of its state dict"
+    )
 
 
 class DataRecipe(Strict):
@@ -34,6 +37,33 @@ class AugmentRecipe(Strict):
     translate_px: float = Field(2.0, ge=0, le=8)
     elastic_px: float = Field(1.5, ge=0, le=8)
     elastic_grid: int = Field(5, ge=2, le=14, description="control points of the displacement field a side")
+    thickness: float = Field(
+        0.0, ge=0, le=1, description="strokes thinner or thicker by up to this much of a pixel a side"
+    )
+    blur: float = Field(0.0, ge=0, le=1, description="up to this share of a 3 x 3 binomial blur, as of a soft focus")
+    noise: float = Field(0.0, ge=0, le=0.5, description="standard deviation of grain, at most; full ink is 1")
+
+
+class DistilRecipe(Strict):
+    """Learn from the answers of larger models as well as from the labels (Hinton et al. 2015)."""
+
+    teachers: list[str] = Field(min_length=1, description="checkpoints; the mean of their probabilities is the target")
+    weight: float = Field(0.9, gt=0, le=1, description="share of the teachers in the loss; the labels have the rest")
+    temperature: float = Field(4.0, ge=1, le=20)
+
+
+class FineTuneRecipe(Strict):
+    """Start from a checkpoint: its parts learn from the top down, each slower than the one above."""
+
+    checkpoint: str
+    train_from: str = Field("head", description="lowest part that learns: head, all, or the name of a part")
+    lr_decay: float = Field(0.5, gt=0, le=1, description="rate of a part as a share of that of the part above it")
+    unfreeze_every: int | None = Field(
+        None, ge=1, description="start with the head alone; this many epochs later the next part below learns too"
+    )
+    batch_norm: Literal["frozen", "adapt"] = Field(
+        "frozen", description="running statistics of parts that do not learn: kept, or adapted to the new images"
+    )
 
 
 class Recipe(Strict):
@@ -62,6 +92,11 @@ class Recipe(Strict):
     max_accepted_error: float = Field(
         0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"
     )
+    precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="autocast of the forward pass; fp16 scales")
+    compile: bool = Field(False, description="torch.compile: slow to start, then faster; needs a C++ compiler")
+    deterministic: bool = Field(False, description="only algorithms that repeat bit for bit (matters on CUDA)")
+    distil: DistilRecipe | None = None
+    fine_tune: FineTuneRecipe | None = None
     seed: int = Field(0, ge=0)
 
 
