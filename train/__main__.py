@@ -34,13 +34,38 @@ def fetch(dataset: str, data_root: Path | None) -> None:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run directory.")
 @click.option("--resume", is_flag=True, help="Continue the run in the directory, if there is one.")
+@click.option("--tensorboard", is_flag=True, help="Also log to OUT/tensorboard.")
 @DATA
-def fit(recipe: Path, out: Path, resume: bool, data_root: Path | None) -> None:
-    """Train a model as RECIPE says; the best epoch on validation is the checkpoint."""
+def fit(recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Path | None) -> None:
+    """Train a model as RECIPE says; the best epoch on validation is the checkpoint.
+
+    Several processes: `torchrun --nproc-per-node N -m train fit ...`; the recipe's batch is that of all together.
+    """
     from train.fit import fit as run
     from train.recipe import load_recipe
 
-    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console()))
+    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+
+
+@main.command("fine-tune")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run directory.")
+@click.option("--resume", is_flag=True, help="Continue the run in the directory, if there is one.")
+@click.option("--tensorboard", is_flag=True, help="Also log to OUT/tensorboard.")
+@DATA
+def fine_tune(
+    checkpoint: Path, recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Path | None
+) -> None:
+    """Train CHECKPOINT further on the data of RECIPE, which names no model; other labels get a new head.
+
+    By default the head alone learns; fine_tune.train_from, lr_decay, unfreeze_every and batch_norm say otherwise.
+    """
+    from train.finetune import load_fine_tune_recipe
+    from train.fit import fit as run
+
+    found = load_fine_tune_recipe(recipe, checkpoint)
+    click.echo(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
 
 
 @main.command()

@@ -96,3 +96,12 @@ def from_first(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def mean_of_all(value: float) -> float:
+    """Return the mean of a number over all processes."""
+    if not dist.is_initialized():
+        return value
+    box = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(box)
+    return float(box) / dist.get_world_size()

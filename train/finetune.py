@@ -9,12 +9,33 @@ from pathlib import Path
 
 from torch import nn
 
-from hwr_export.checkpoint import Checkpoint, load_checkpoint
+from hwr_export.checkpoint import CHECKPOINT_JSON, Checkpoint, load_checkpoint, read_info
 from hwr_export.errors import UsageError
-from train.recipe import FineTuneRecipe, ModelRecipe
+from train.recipe import FineTuneRecipe, ModelRecipe, Recipe, load_yaml, validated
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 SEQUENCES = ("blocks", "features", "classifier")
+
+
+def load_fine_tune_recipe(path: Path, checkpoint: Path) -> Recipe:
+    """Read a recipe that names no model and start it from a checkpoint, whose network it keeps.
+
+    Raises:
+        UsageError: the recipe is not valid, names a model, or the checkpoint is not one of our architectures.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    info = read_info(checkpoint / CHECKPOINT_JSON if checkpoint.is_dir() else checkpoint)
+    if info.kind != "architecture":
+        raise UsageError(f"{checkpoint} is a {info.kind}, not one of our architectures; it cannot be fine-tuned here")
+    document = load_yaml(path)
+    if "model" in document:
+        raise UsageError(f"{path} names a model, but fine-tuning keeps that of {checkpoint}; remove the key")
+    fine_tune = document.get("fine_tune") or {}
+    if isinstance(fine_tune, dict) and "checkpoint" not in fine_tune:
+        fine_tune = {**fine_tune, "checkpoint": str(checkpoint)}
+    return validated(
+        document | {"model": {"name": info.architecture, "config": info.config}, "fine_tune": fine_tune}, path
+    )
 
 
 def parts(network: nn.Module) -> dict[str, list[nn.Module]]:

@@ -29,7 +29,7 @@ from train.augment import augment
 from train.calibrate import calibrated_checkpoint
 from train.data import Split, normalisation, split_training_data
 from train.distil import Teachers
-from train.distributed import check_batch, from_first, parallel, process_group, share
+from train.distributed import check_batch, from_first, mean_of_all, parallel, process_group, share
 from train.finetune import set_learning
 from train.garbage import garbage_like, garbage_loss
 from train.recipe import Recipe
@@ -263,7 +263,7 @@ def _train_epoch(
         on_step()
     return {
         "epoch": state.epoch + 1,
-        "train_loss": round(loss_sum / steps, 6),
+        "train_loss": round(mean_of_all(loss_sum) / steps, 6),
         "gradient_norm": round(norm_sum / steps, 6),
         "gradient_clipped": round(clipped / steps, 6),
     }

@@ -106,12 +106,32 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: missing, not YAML, or a key or value that is not valid; the message names each with what is.
     """
+    return validated(load_yaml(path), path)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read the mapping in a YAML file.
+
+    Raises:
+        UsageError: missing, not YAML, or not a mapping.
+    """
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as err:
         raise UsageError(f"there is no recipe {path} ({err.strerror})") from err
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise UsageError(f"{path} is not YAML: {' '.join(str(err).split())}") from err
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is not a valid recipe: document: input should be a mapping of keys to values")
+    return document
+
+
+def validated(document: dict[str, Any], path: Path) -> Recipe:
+    """Make a recipe of what was read from `path`.
+
+    Raises:
+        UsageError: a key or value is not valid.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as err:
@@ -122,9 +142,9 @@ def load_recipe(path: Path) -> Recipe:
 def _problem(error: Any) -> str:
     where = ".".join(map(str, error["loc"])) or "document"
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key (valid at the top: {', '.join(_keys())})"
+        return f"{where}: unknown key (valid at the top: {', '.join(keys())})"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _keys() -> list[str]:
+def keys() -> list[str]:
     return [field.alias or name for name, field in Recipe.model_fields.items()]
