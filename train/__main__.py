@@ -21,7 +21,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("dataset", type=click.Choice(["mnist"]))
+@click.argument("dataset", type=click.Choice(["mnist", "emnist"]))
 @DATA
 def fetch(dataset: str, data_root: Path | None) -> None:
     """Find a dataset, or get it, and check its hashes."""

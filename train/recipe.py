@@ -1,13 +1,16 @@
 """A recipe file -> validated settings of one training run. Every key has a meaning; unknown keys are refused."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from hwr_export.errors import UsageError
-from hwr_export.spec import Strict
+from hwr_export.spec import LabelSet, Strict
+
+OWN = ("idx", "folder", "csv")  # sources that are a user's own: they take a path
 
 
 class ModelRecipe(Strict):
@@ -21,11 +24,66 @@ class ModelRecipe(Strict):
 
 
 class DataRecipe(Strict):
-    """Which dataset, and how much of its training split is held out for validation (by writer where ids exist)."""
+    """Where labelled characters come from, and how much of them is held out (by writer where ids exist).
 
-    name: Literal["mnist", "chars62"] = "mnist"
-    validation_fraction: float = Field(0.1, gt=0, lt=0.9)
-    limit: int | None = Field(None, ge=64, description="use only the first N training images")
+    The names of published datasets, or one of a user's own: `idx` (a directory of IDX files), `folder` (images below
+    one folder a class), `csv` (a file of paths and labels).
+    """
+
+    name: Literal[
+        "mnist",
+        "chars62",
+        "emnist-byclass",
+        "emnist-bymerge",
+        "emnist-balanced",
+        "emnist-letters",
+        "emnist-digits",
+        "idx",
+        "folder",
+        "csv",
+    ] = "mnist"
+    path: str | None = Field(
+        None, min_length=1, description="of idx, folder and csv: in the working directory, else in a data root"
+    )
+    labels: LabelSet | None = Field(
+        None, description="characters in class order; needed by idx, else the sorted labels found"
+    )
+    prepare: Literal["glyph", "as-is"] = Field(
+        "glyph",
+        description="folder and csv: normalise every image as `hwr-export read` does, or take crops as they are",
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.9, description="of the training images, where there is no validation part"
+    )
+    test_fraction: float = Field(0.1, gt=0, lt=0.9, description="of all images, where there is no test part")
+    limit: int | None = Field(
+        None, ge=64, description="use only N training images: the first N of a published set, else a seeded draw"
+    )
+
+    @property
+    def published(self) -> bool:
+        return self.name not in OWN
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> Self:
+        problems = []
+        if self.published:
+            if self.path is not None:
+                problems.append(f"path is for {', '.join(OWN)}; {self.name} is found in the data root")
+            if self.labels is not None:
+                problems.append(f"labels is for {', '.join(OWN)}; {self.name} has its own")
+            if self.test_fraction != type(self).model_fields["test_fraction"].default:
+                problems.append(f"test_fraction is for {', '.join(OWN)}; {self.name} has a published test part")
+        elif self.path is None:
+            problems.append(f"{self.name} needs path")
+        if self.name == "idx" and self.labels is None:
+            problems.append("idx needs labels, the characters in class order")
+        if self.prepare == "as-is" and self.name not in ("folder", "csv"):
+            problems.append(f"prepare: as-is is for folder, csv; images of {self.name} are never changed")
+        if problems:
+            # A custom error: a ValueError's message would begin with "Value error, ".
+            raise PydanticCustomError("data_source", "{problems}", {"problems": "; ".join(problems)})
+        return self
 
 
 class AugmentRecipe(Strict):
