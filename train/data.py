@@ -47,13 +47,13 @@ def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Spl
     """
     removed: dict[str, int] = {}
     if recipe.published:
-        parts, removed = _published_parts(recipe.name, root)
+        parts, removed = _published_parts(recipe, root)
         given = test_split = PUBLISHED
     else:
         parts, test_split = _own_parts(recipe, seed, root)
         given = DECLARED
     data = parts["train"]
-    usable = _limited(len(data), recipe, seed)
+    usable = _limited(data.labels, recipe, seed)
     if "validation" in parts:
         data = _joined(data, parts["validation"])
         train, validation, method = usable, np.arange(len(parts["train"]), len(data)), given
@@ -90,7 +90,7 @@ def load_test(recipe: DataRecipe, seed: int, root: Path | None) -> Dataset:
         DataError: data is missing or cannot be used, or declared parts overlap.
     """
     if recipe.published:
-        return load_dataset(recipe.name, "test", root)
+        return _only(load_dataset(recipe.name, "test", root), recipe.classes)
     return _own_parts(recipe, seed, root)[0]["test"]
 
 
@@ -103,9 +103,11 @@ def normalisation(images: npt.NDArray[np.uint8]) -> tuple[float, float]:
     return round(mean, 6), round(max(variance, 1e-12) ** 0.5, 6)
 
 
-def _published_parts(name: str, root: Path | None) -> tuple[dict[str, Dataset], dict[str, int]]:
+def _published_parts(recipe: DataRecipe, root: Path | None) -> tuple[dict[str, Dataset], dict[str, int]]:
     """Load the parts as published, less the images that a later part holds too; return how many those were."""
-    parts = {part: load_dataset(name, part, root) for part in PARTS if part != "validation" or name in WITH_VALIDATION}
+    name = recipe.name
+    names = [part for part in PARTS if part != "validation" or name in WITH_VALIDATION]
+    parts = {part: _only(load_dataset(name, part, root), recipe.classes) for part in names}
     removed = {}
     held_out: set[bytes] = set()
     for part, data in reversed(parts.items()):
@@ -139,11 +141,12 @@ def _declared_parts(recipe: DataRecipe, root: Path | None) -> dict[str, Dataset]
     path = find_path(recipe.path, root)
     if recipe.name == "idx":
         assert recipe.labels is not None
-        return load_idx(path, recipe.labels)
+        return {part: _only(data, recipe.classes) for part, data in load_idx(path, recipe.labels).items()}
     if path.is_dir() != (recipe.name == "folder"):
         found = "folder" if path.is_dir() else "file"
         raise DataError(f"{path} is a {found}; `name: folder` takes a folder of images, `name: csv` a CSV file")
-    return load_image_parts(path, recipe.labels, prepare=recipe.prepare)
+    parts = load_image_parts(path, recipe.labels, prepare=recipe.prepare)
+    return {part: _only(data, recipe.classes) for part, data in parts.items()}
 
 
 def _refuse_overlap(parts: dict[str, Dataset]) -> None:
@@ -163,13 +166,36 @@ def _refuse_overlap(parts: dict[str, Dataset]) -> None:
         raise DataError(f"the declared parts of {name} overlap: {'; '.join(problems)}; each belongs in one part only")
 
 
-def _limited(n: int, recipe: DataRecipe, seed: int) -> npt.NDArray[np.int64]:
+def _only(data: Dataset, classes: str | None) -> Dataset:
+    """Keep the images of these characters and number them in this order.
+
+    Raises:
+        DataError: one of them is not in the dataset.
+    """
+    if classes is None:
+        return data
+    unknown = [c for c in classes if c not in data.label_set]
+    if unknown:
+        raise DataError(
+            f"data.classes: {data.name} has no {', '.join(map(repr, unknown))}; its characters are {data.label_set!r}"
+        )
+    kept = _subset(data, np.isin(data.labels, [data.label_set.index(c) for c in classes]), data.split)
+    numbers = np.asarray([classes.find(c) for c in data.label_set], dtype=np.int64)[kept.labels]
+    return replace(kept, labels=numbers, label_set=classes, sha256=content_sha256(kept.images, numbers))
+
+
+def _limited(labels: npt.NDArray[np.int64], recipe: DataRecipe, seed: int) -> npt.NDArray[np.int64]:
     """Return the indices to use: the first of a published set, a draw of a user's own (may be in order of class)."""
+    n = len(labels)
+    rng = np.random.default_rng((seed, 2))
+    if recipe.per_class is not None:
+        drawn = [rng.permutation(np.flatnonzero(labels == c))[: recipe.per_class] for c in np.unique(labels)]
+        return np.sort(np.concatenate(drawn))
     if recipe.limit is None or recipe.limit >= n:
         return np.arange(n)
     if recipe.published:
         return np.arange(recipe.limit)
-    return np.sort(np.random.default_rng((seed, 2)).choice(n, recipe.limit, replace=False))
+    return np.sort(rng.choice(n, recipe.limit, replace=False))
 
 
 def _subset(data: Dataset, mask: npt.NDArray[np.bool_], part: str) -> Dataset:

@@ -83,7 +83,7 @@ def fit(
         HwrError: the loss stopped being a number.
     """
     _check_run_directory(out, recipe, resume)
-    split = split_training_data(recipe.data, recipe.seed, data_root)
+    split = split_training_data(recipe.data, recipe.data.split_seed, data_root)
     return fit_split(recipe, split, out, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
 
 

@@ -56,6 +56,11 @@ class DataRecipe(Strict):
         0.1, gt=0, lt=0.9, description="of the training images, where there is no validation part"
     )
     test_fraction: float = Field(0.1, gt=0, lt=0.9, description="of all images, where there is no test part")
+    split_seed: int = Field(0, ge=0, description="of what is held out and drawn; apart from the seed of the training")
+    classes: LabelSet | None = Field(None, description="only these characters of the source, in class order")
+    per_class: int | None = Field(
+        None, ge=2, description="use only N labels of each class, validation included: a seeded draw"
+    )
     limit: int | None = Field(
         None, ge=64, description="use only N training images: the first N of a published set, else a seeded draw"
     )
@@ -76,6 +81,8 @@ class DataRecipe(Strict):
                 problems.append(f"test_fraction is for {', '.join(OWN)}; {self.name} has a published test part")
         elif self.path is None:
             problems.append(f"{self.name} needs path")
+        if self.limit is not None and self.per_class is not None:
+            problems.append("limit and per_class exclude each other")
         if self.name == "idx" and self.labels is None:
             problems.append("idx needs labels, the characters in class order")
         if self.prepare == "as-is" and self.name not in ("folder", "csv"):

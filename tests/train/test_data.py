@@ -280,3 +280,26 @@ def test_paths_that_lead_nowhere_or_to_the_other_kind_are_refused(
         split_training_data(DataRecipe(name="folder", path="labels.csv"), 0, None)
     with pytest.raises(DataError, match="is a folder"):
         split_training_data(DataRecipe(name="csv", path="."), 0, None)
+
+
+# -- parts of a source ------------------------------------------------------------------------------------------------
+
+
+def test_some_characters_of_a_source_are_renumbered_in_the_order_given() -> None:
+    whole, some = (split_training_data(DataRecipe(name="chars62", classes=c), 0, None) for c in (None, "Ba7"))
+    assert some.data.label_set == "Ba7"
+    for i, character in enumerate("Ba7"):
+        of_class = whole.data.labels[whole.train] == whole.data.label_set.index(character)
+        ours = some.data.labels[some.train] == i
+        assert np.array_equal(whole.data.images[whole.train][of_class], some.data.images[some.train][ours])
+    assert load_test(DataRecipe(name="chars62", classes="Ba7"), 0, None).label_set == "Ba7"
+    with pytest.raises(DataError, match=r"data.classes: mnist has no 'x'; its characters are '0123456789'"):
+        split_training_data(DataRecipe(classes="1x"), 0, None)
+
+
+def test_few_labels_a_class_include_validation_and_are_a_seeded_draw() -> None:
+    recipe = DataRecipe(per_class=10, validation_fraction=0.2)
+    one, again, other = (split_training_data(recipe, seed, None) for seed in (0, 0, 1))
+    used = np.concatenate([one.train, one.validation])
+    assert np.array_equal(np.bincount(one.data.labels[used]), np.full(10, 10))
+    assert one.description == again.description != other.description
