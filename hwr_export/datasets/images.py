@@ -160,7 +160,7 @@ def _load(items: Sequence[Item], path: Path, labels: str | None, shape: tuple[in
             raise DataError(f"{path}: {err}") from err
     outside = [f"{i.where} has the label {i.label!r}, outside {labels!r}" for i in items if i.label not in labels]
     _refuse(outside, path)
-    with ThreadPoolExecutor() as pool:  # decoders release the interpreter
+    with ThreadPoolExecutor() as pool:  # disk reads and the decoding of large files overlap
         results = list(pool.map(lambda item: _image_or_problem(item, shape, prepare), items))
     _refuse([result for result in results if isinstance(result, str)], path)
     images = np.stack([result for result in results if not isinstance(result, str)])
