@@ -1,7 +1,7 @@
 """A recipe file -> validated settings of one training run. Every key has a meaning; unknown keys are refused."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -207,9 +207,17 @@ def validated(document: dict[str, Any], path: Path) -> Recipe:
 def _problem(error: Any) -> str:
     where = ".".join(map(str, error["loc"])) or "document"
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key (valid at the top: {', '.join(keys())})"
+        return f"{where}: unknown key (valid there: {', '.join(_siblings(error['loc']))})"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def keys() -> list[str]:
-    return [field.alias or name for name, field in Recipe.model_fields.items()]
+def _siblings(location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that are valid beside the one at `location`."""
+    model: Any = Recipe
+    for step in location[:-1]:
+        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
+        if field is None:
+            break
+        kinds = [field.annotation, *get_args(field.annotation)]
+        model = next(k for k in kinds if isinstance(k, type) and issubclass(k, Strict))
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -23,7 +23,7 @@ def test_the_kept_recipe_is_the_recipe(data: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epoch": 3}, "epoch: unknown key .valid at the top: schema, name, model"),
+        ({"epoch": 3}, "epoch: unknown key .valid there: schema, name, model"),
         ({"epochs": 0}, "epochs: input should be greater than or equal to 1"),
         ({"learning_rate": -1}, "learning_rate: input should be greater than 0"),
         ({"model": {"name": "vgg"}}, "model.name: input should be 'article-cnn', 'edge', 'edge-s'"),
@@ -32,6 +32,8 @@ def test_the_kept_recipe_is_the_recipe(data: dict) -> None:
         ({"data": {"name": "folder"}}, "data: folder needs path"),
         ({"data": {"name": "idx", "path": "raw"}}, "data: idx needs labels, the characters in class order"),
         ({"data": {"path": "raw"}}, "data: path is for idx, folder, csv; mnist is found in the data root"),
+        ({"augment": {"blurr": 1}}, "augment.blurr: unknown key .valid there: rotate_deg, .*, blur, noise"),
+        ({"fine_tune": {"lr": 1}}, "fine_tune.lr: unknown key .valid there: checkpoint, train_from"),
         ({"data": {"limit": 100, "per_class": 5}}, "data: limit and per_class exclude each other"),
         ({"fine_tune": {"checkpoint": "x", "batch_norm": "off"}}, "fine_tune.batch_norm: input should be 'frozen' or"),
         ({"distil": {"teachers": []}}, "distil.teachers: list should have at least 1 item"),
