@@ -2,8 +2,8 @@
 
     python scripts/time_to_accuracy.py   # writes docs/figures/time-to-accuracy.json
 
-Runs alternate, each in a process of its own; CPU time counts everything from the interpreter's start. Ours is one run of
-a fixed recipe, evaluated afterwards; the plain script is stopped at the first epoch that reaches the mark.
+Runs alternate, each in a process of its own; CPU time counts everything from the interpreter's start. Ours is one run
+of a fixed recipe, evaluated afterwards; the plain script is stopped at the first epoch that reaches the mark.
 """
 
 import json
