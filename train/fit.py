@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from torch import nn
 
-from hwr_export.checkpoint import CHECKPOINT_JSON, save_checkpoint
+from hwr_export.checkpoint import CHECKPOINT_JSON, CheckpointInfo, save_checkpoint
 from hwr_export.console import progress_bar
 from hwr_export.errors import HwrError, UsageError
 from hwr_export.files import write_atomic
@@ -189,16 +189,10 @@ def _run(
             improved = (accuracy, -loss) > state.best
             state.best = max(state.best, (accuracy, -loss))
             if batches.rank == 0:
-                if improved:
-                    save_checkpoint(
-                        out,
-                        *calibrated_checkpoint(
-                            state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
-                        ),
-                    )
-                save_state(out / LAST, state)
-                with (out / METRICS).open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                best = calibrated_checkpoint(
+                    state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
+                ) if improved else None  # fmt: skip
+                _keep(out, state, best, record)
             if log is not None:
                 for name, value in record.items():
                     log.add_scalar(name, value, state.epoch)
@@ -211,6 +205,21 @@ def _run(
                 console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")
             if on_epoch is not None:
                 on_epoch(record)
+
+
+def _keep(out: Path, state: State, best: tuple[CheckpointInfo, bytes] | None, record: dict[str, Any]) -> None:
+    """Write what the epoch made; the state last, for a resumed run repeats whatever it does not know of."""
+    try:
+        if best is not None:
+            save_checkpoint(out, *best)
+        with (out / METRICS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        save_state(out / LAST, state)
+    except OSError as err:
+        raise HwrError(
+            f"epoch {state.epoch} could not be kept in {out} ({err.strerror or err}); what was kept before is whole: "
+            "make room and continue with --resume"
+        ) from err
 
 
 def _train_epoch(
