@@ -140,24 +140,48 @@ def samples(dataset: str, count: int, out: Path, data_root: Path | None) -> None
 
 @main.command()
 @click.argument("checkpoint_or_release", type=click.Path(path_type=Path))
-@click.option("--data", "dataset", default="mnist", show_default=True, help="Dataset whose test split is read.")
+@click.option("--data", "dataset", help="Dataset whose test part is read.  [default: that of the data trained on]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and pictures.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
 @json_option
-def evaluate(checkpoint_or_release: Path, dataset: str, data_root: Path | None, as_json: bool) -> None:
-    """Measure accuracy and calibration on a test split: the eager model of a checkpoint, the ONNX file of a release."""
-    from train.evaluate import evaluate as run
+def evaluate(
+    checkpoint_or_release: Path, dataset: str | None, out: Path | None, data_root: Path | None, as_json: bool
+) -> None:
+    """Measure accuracy, calibration and rejection on a test part, and what garbage is accepted.
 
+    Of a checkpoint the eager model is measured, of a release its ONNX file. In a run directory as --out the model card
+    is written anew.
+    """
+    from hwr_export.checkpoint import CHECKPOINT_JSON
+    from train.card import write_card
+    from train.evaluate import check_out, write_evaluation
+    from train.evaluate import evaluate as run
+    from train.summary import print_summary
+
+    if out is not None:
+        check_out(out)
     with quiet_stdout():
-        result = run(checkpoint_or_release, dataset, data_root)
+        result = run(checkpoint_or_release, dataset, data_root, stderr_console())
+        written = []
+        if out is not None:
+            written = write_evaluation(result, out)
+            if (out / CHECKPOINT_JSON).is_file():
+                written.append(write_card(out))
     if as_json:
         print_json(result)
     else:
-        plain = {k: v for k, v in result.items() if k not in ("schema", "per_class", "error_at_rejection")}
-        at_rejection = {f"error at {share} rejected": v for share, v in result["error_at_rejection"].items()}
-        print_table(("measure", "value"), [(k, str(v)) for k, v in (plain | at_rejection).items()])
-        print_table(
-            ("class", "n", "accuracy"), [(c, r["n"], f"{r['accuracy']:.4f}") for c, r in result["per_class"].items()]
-        )
+        print_summary(result)
+        for path in written:
+            click.echo(path)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def card(run: Path) -> None:
+    """Write MODEL_CARD.md and curves.png of the checkpoint in RUN, from the files there."""
+    from train.card import write_card
+
+    click.echo(write_card(run))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hwr_export.datasets import load_mnist
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.spec import PROBABILITIES
 from tests.conftest import silent, tiny_recipe
-from train.evaluate import garbage_images
+from train.counted_garbage import synthetic_garbage
 from train.fit import fit, to_unit
 from train.garbage import garbage_like, garbage_loss
 
@@ -34,10 +34,10 @@ def test_the_loss_is_least_where_nothing_is_preferred() -> None:
 def confidence(run: Path) -> tuple[float, float]:
     checkpoint = load_checkpoint(run)
     digits = load_mnist("train").images[10_000:10_500]
+    garbage = np.concatenate(list(synthetic_garbage(28, 28, "0123456789", each=100).values()))
     with EagerRunner(checkpoint, checkpoint.info.spec()) as runner:
         return tuple(
-            float(np.median(runner.infer_all(images)[PROBABILITIES].max(axis=1)))
-            for images in (digits, garbage_images(28, 28, each=100))
+            float(np.median(runner.infer_all(images)[PROBABILITIES].max(axis=1))) for images in (digits, garbage)
         )
 
 
