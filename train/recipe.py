@@ -115,16 +115,21 @@ def load_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as err:
-        problems = "; ".join(_problem(e) for e in err.errors())
-        raise UsageError(f"{path} is not a valid recipe: {problems}") from err
+        raise UsageError(f"{path} is not a valid recipe: {problems(err, Recipe)}") from err
 
 
-def _problem(error: Any) -> str:
+def problems(err: ValidationError, of: type[Strict]) -> str:
+    """Return what is wrong with a document of a model, each with where it is, on one line."""
+    return "; ".join(_problem(e, of) for e in err.errors())
+
+
+def keys(of: type[Strict]) -> list[str]:
+    """Return the keys of a document's level, as they are written."""
+    return [field.alias or name for name, field in of.model_fields.items()]
+
+
+def _problem(error: Any, of: type[Strict]) -> str:
     where = ".".join(map(str, error["loc"])) or "document"
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key (valid at the top: {', '.join(_keys())})"
+        return f"{where}: unknown key (valid at the top: {', '.join(keys(of))})"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def _keys() -> list[str]:
-    return [field.alias or name for name, field in Recipe.model_fields.items()]
