@@ -25,8 +25,8 @@ BEST = "best.yaml"
 SUMMARY = "search.json"
 PICTURE = "search.png"
 DIVERGED = "failed"
-# PED-ANOVA compares the best tenth of the trials with all of them.
-LEAST_FOR_IMPORTANCE = 10
+# PED-ANOVA compares the best tenth of the trials with all of them: with fewer, that is one or two.
+LEAST_FOR_IMPORTANCE = 30
 
 
 def trial_name(number: int) -> str:
@@ -104,8 +104,7 @@ def summary(study: "optuna.Study", space: Space, out: Path) -> dict[str, Any]:
 
 
 def print_results(found: dict[str, Any]) -> None:
-    """Print the trials, best first, and where the winner is."""
-    best, names = found["best"], list(dict.fromkeys(name for t in found["trials"] for name in t["parameters"]))
+    """Print the trials, best first, and what the winner is made of; `search.json` has every trial's parameters."""
     order = sorted(found["trials"], key=lambda t: (t["value"] is None, t["value"] or 0, t["number"]))
     rows = [
         (
@@ -114,23 +113,18 @@ def print_results(found: dict[str, Any]) -> None:
             "-" if t["value"] is None else f"{t['value']:.5f}",
             str(t["epochs"]),
             "-" if t["seconds"] is None else f"{t['seconds']:.0f}",
-            *(
-                f"{v:.4g}" if isinstance(v, float) else str(v)
-                for v in (t["parameters"].get(name, "-") for name in names)
-            ),
         )
         for t in order
     ]
-    print_table(("trial", "state", "loss", "epochs", "seconds", *names), rows)
-    measures = [(f"trials {state}", str(n)) for state, n in found["n"].items() if n]
+    print_table(("trial", "state", "loss", "epochs", "seconds"), rows)
+    best = found["best"]
     if best is not None:
-        measures += [
-            ("best trial", str(best["trial"])),
-            ("best loss", f"{best['value']:.5f}"),
-            ("recipe", best["recipe"]),
+        importances = found["importances"] or {}
+        rows = [
+            (name, short(value), f"{importances[name]:.2f}" if name in importances else "-")
+            for name, value in best["parameters"].items()
         ]
-    measures += [(f"importance of {name}", f"{share:.2f}") for name, share in (found["importances"] or {}).items()]
-    print_table(("measure", "value"), measures)
+        print_table(("parameter", f"in trial {best['trial']}", "importance"), rows, title=f"the best: {best['recipe']}")
 
 
 def write_picture(study: "optuna.Study", space: Space, out: Path) -> None:
