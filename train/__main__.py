@@ -126,6 +126,33 @@ def renew(
 
 
 @main.command()
+@click.argument("space", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the study.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, earlier ones included; else SPACE's number.")
+@click.option(
+    "--timeout", "minutes", type=click.FloatRange(min=0, min_open=True), help="Minutes after which no trial starts."
+)
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; they divide the threads."
+)
+@DATA
+@json_option
+def search(
+    space: Path, out: Path, trials: int | None, minutes: float | None, jobs: int, data_root: Path | None, as_json: bool
+) -> None:
+    """Search SPACE for the recipe of the lowest validation loss; the same command again continues, or joins in."""
+    from train.search import search as run
+    from train.search_report import print_results
+
+    with quiet_stdout():
+        found = run(space, out, data_root, stderr_console(), trials=trials, timeout_minutes=minutes, jobs=jobs)
+    if as_json:
+        print_json(found)
+    else:
+        print_results(found)
+
+
+@main.command()
 @click.argument("dataset", type=click.Choice(["mnist"]))
 @click.option("-n", "count", default=8, show_default=True, help="How many images.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write PNG files into.")

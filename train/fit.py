@@ -5,6 +5,7 @@ A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `augment
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from hwr_export.files import write_atomic
 from hwr_export.models import count_parameters
 from hwr_export.statistics import negative_log_likelihood
 from train.augment import augment
-from train.calibrate import calibrated_checkpoint
+from train.calibrate import calibrated_checkpoint, calibrated_loss
 from train.data import Split, normalisation, split_training_data
 from train.distil import Teachers
 from train.distributed import check_batch, from_first, mean_of_all, parallel, process_group, share
@@ -177,12 +178,17 @@ def _run(
             accuracy = float((logits.argmax(1) == validation_labels).mean())
             loss = negative_log_likelihood(logits, validation_labels)
             accuracy, loss = from_first((accuracy, loss))
+            if not math.isfinite(loss):
+                raise HwrError(
+                    f"the validation loss became {loss} after epoch {state.epoch}; lower learning_rate in the recipe"
+                )
             if state.by_epoch:
                 state.schedule.step(loss)
             state.stale_epochs = 0 if loss < state.lowest_loss else state.stale_epochs + 1
             state.lowest_loss = min(state.lowest_loss, loss)
             record |= {
                 "validation_loss": round(loss, 6),
+                "validation_loss_calibrated": round(calibrated_loss(logits, validation_labels), 6),
                 "validation_accuracy": round(accuracy, 6),
                 "learning_rate": state.schedule.get_last_lr()[-1],
             }

@@ -189,3 +189,17 @@ def test_it_stops_early_and_stays_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert [r["validation_loss"] for r in metrics(tmp_path / "r")] == [0.5, 0.4, 0.6, 0.7]
     fit(recipe, tmp_path / "r", None, resume=True, console=silent())
     assert len(metrics(tmp_path / "r")) == 4
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.fit.negative_log_likelihood", lambda *a: float("nan"))
+    with pytest.raises(HwrError, match="validation loss became nan after epoch 1; lower learning_rate"):
+        fit(tiny_recipe(**QUICK), tmp_path / "r", None, resume=False, console=silent())
+    assert not (tmp_path / "r" / CHECKPOINT_JSON).exists()
+
+
+def test_the_calibrated_loss_is_that_of_the_checkpoint(run_dir: Path) -> None:
+    records = metrics(run_dir)
+    assert all(0 < r["validation_loss_calibrated"] <= r["validation_loss"] for r in records)
+    # Its three EMA epochs are underconfident: a temperature below 1 is what calibration gains.
+    assert records[-1]["validation_loss_calibrated"] < records[-1]["validation_loss"] - 0.001
