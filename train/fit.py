@@ -32,7 +32,7 @@ from train.data import Split, normalisation, split_training_data
 from train.distil import Teachers
 from train.distributed import check_batch, from_first, mean_of_all, parallel, process_group, share
 from train.finetune import set_learning
-from train.garbage import garbage_like, garbage_loss
+from train.garbage import garbage_like, garbage_loss, other_characters
 from train.recipe import Recipe
 from train.sheet import write_sheet
 from train.state import State, load_state, new_state, save_state
@@ -51,12 +51,14 @@ OnEpoch = Callable[[dict[str, Any]], None]
 class Batches:
     """The training images and what is done to them; every process holds all and works on its share.
 
-    `images` uint8 (N, H, W), `labels` int64 (N,), `weights` float64 (N,) to draw images by, or None: once each.
+    `images` uint8 (N, H, W), `labels` int64 (N,), `weights` float64 (N,) to draw images by, or None: once each;
+    `garbage` uint8 (M, H, W), real images of other characters, maybe none.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor | None
+    garbage: torch.Tensor
     mean_std: tuple[float, float]
     teachers: Teachers | None
     rank: int
@@ -85,7 +87,8 @@ def fit(
     """
     _check_run_directory(out, recipe, resume)
     split = split_training_data(recipe.data, recipe.data.split_seed, data_root)
-    return fit_split(recipe, split, out, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
+    garbage = other_characters(recipe, split.data, data_root)
+    return fit_split(recipe, split, out, resume, console, garbage=garbage, tensorboard=tensorboard, on_epoch=on_epoch)
 
 
 def fit_split(
@@ -97,6 +100,7 @@ def fit_split(
     *,
     weights: np.ndarray[Any, Any] | None = None,
     mean_std: tuple[float, float] | None = None,
+    garbage: np.ndarray[Any, Any] | None = None,
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> Path:
@@ -105,6 +109,7 @@ def fit_split(
     Args:
         weights: float (len(split.train),), how often each training image is drawn; None shows each once an epoch.
         mean_std: normalisation to keep from an earlier model; None takes that of the training part.
+        garbage: uint8 (M, H, W), what `other_characters` found.
     """
     _check_run_directory(out, recipe, resume)
     with ExitStack() as stack:
@@ -132,6 +137,7 @@ def fit_split(
             images=torch.tensor(split.data.images[split.train], device=device),
             labels=torch.tensor(split.data.labels[split.train], device=device),
             weights=None if weights is None else torch.tensor(weights, dtype=torch.float64),
+            garbage=torch.tensor(garbage if garbage is not None else split.data.images[:0], device=device),
             mean_std=mean_std,
             teachers=teachers,
             rank=rank,
@@ -299,13 +305,23 @@ def _inputs(
     garbage as characters, in the same batch: batch norm sees both, as on a scanner.
     """
     distorted = augment(to_unit(batches.images[batch]), recipe.augment)
-    garbage = garbage_like(distorted[: len(batch) // 4]) if recipe.garbage_weight else distorted[:0]
+    garbage = _garbage(recipe, batches, distorted[: len(batch) // 4]) if recipe.garbage_weight else distorted[:0]
     mine = distorted[share(len(batch), batches.rank, batches.world)]
     targets = batches.labels[batch][share(len(batch), batches.rank, batches.world)]
     soft = None if batches.teachers is None else batches.teachers.probabilities(mine)
     inputs = torch.cat([mine, garbage[share(len(garbage), batches.rank, batches.world)]])
     inputs = normalise(inputs, *batches.mean_std).contiguous(memory_format=torch.channels_last)
     return inputs, targets, soft, len(garbage)
+
+
+def _garbage(recipe: Recipe, batches: Batches, distorted: torch.Tensor) -> torch.Tensor:
+    """Return as many images that are no character of ours, half of them real ones where there are any."""
+    if not len(batches.garbage):
+        return garbage_like(distorted)
+    real = len(distorted) // 2
+    drawn = torch.randint(len(batches.garbage), (real,)).to(batches.garbage.device)
+    others = augment(to_unit(batches.garbage[drawn]), recipe.augment)
+    return torch.cat([others, garbage_like(distorted[real:])])
 
 
 @torch.inference_mode()

@@ -153,6 +153,9 @@ class Recipe(Strict):
     garbage_weight: float = Field(
         0.0, ge=0, le=2, description="weight of the loss on images that are no character; 0 shows none"
     )
+    garbage_data: DataRecipe | None = Field(
+        None, description="real images of other characters, half of the garbage; the training part of a source"
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1)
     max_accepted_error: float = Field(
         0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"
