@@ -37,7 +37,7 @@ MEASURES = {
     "ece_before_temperature_percent": lambda e: 100 * e["ece_before_temperature"],
     "error_at_3_percent_rejected_percent": lambda e: 100 * e["error_at_rejection"]["3 %"],
     "garbage_accepted_at_3_percent_rejected_percent": lambda e: 100 * garbage(e),
-    "letters_unlike_digits_accepted_percent": lambda e: letters(e),
+    "letters_unlike_digits_accepted_percent": letters,
     "top_3_percent": lambda e: None if e.get("top3_accuracy") is None else 100 * e["top3_accuracy"],
     "merged_percent": lambda e: None if e.get("merged_accuracy") is None else 100 * e["merged_accuracy"],
 }

@@ -1,5 +1,6 @@
 """`python -m train`: fetch data, fit a recipe, evaluate what came out."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def fit(recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Pat
     from train.fit import fit as run
     from train.recipe import load_recipe
 
-    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+    _finish(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
 
 
 @main.command("fine-tune")
@@ -66,7 +67,7 @@ def fine_tune(
     from train.fit import fit as run
 
     found = load_fine_tune_recipe(recipe, checkpoint)
-    click.echo(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+    _finish(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
 
 
 @main.command()
@@ -209,6 +210,15 @@ def card(run: Path) -> None:
     from train.card import write_card
 
     click.echo(write_card(run))
+
+
+def _finish(checkpoint: Path) -> None:
+    """Write the card of a run, once where torchrun started several processes, and say where the checkpoint is."""
+    if os.environ.get("RANK", "0") == "0":
+        from train.card import write_card
+
+        write_card(checkpoint.parent)
+        click.echo(checkpoint)
 
 
 if __name__ == "__main__":

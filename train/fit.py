@@ -352,7 +352,7 @@ def _own_randomness(batches: Batches, step: int) -> Iterator[None]:
     if batches.world == 1:
         yield
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(step * batches.world + batches.rank)
         yield
 
