@@ -78,5 +78,28 @@ def evaluate(checkpoint_or_release: Path, dataset: str, data_root: Path | None, 
         )
 
 
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The picture, a .png file.")
+@click.option("--target", help="Explain this label; else the model's answer to each image.")
+@json_option
+def explain(checkpoint: Path, images: tuple[Path, ...], out: Path, target: str | None, as_json: bool) -> None:
+    """Draw why CHECKPOINT answers as it does to IMAGES: Grad-CAM and integrated gradients, a row an image."""
+    with quiet_stdout():
+        from train.explain import explain as run
+
+        result = run(checkpoint, images, out, target)
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (r["image"], r["label"], f"{r['confidence']:.4f}", r["target"], f"{r['convergence_delta']:+.1e}")
+        for r in result["results"]
+    ]
+    print_table(("image", "label", "confidence", "explained", "convergence delta"), rows)
+    click.echo(result["picture"])
+
+
 if __name__ == "__main__":
     main(prog_name="python -m train")
