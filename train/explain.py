@@ -257,7 +257,7 @@ def _draw_row(
     # A few pixels stand far out; at their scale all others would look white.
     limit = max(float(np.quantile(np.abs(e.gradients), 0.99)), 1e-12)
     row[3].imshow(e.gradients, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    row[3].contour(crop, levels=[127.5], colors=[INK], linewidths=0.6, alpha=0.6)
+    row[3].contour(crop, levels=[float(crop.max()) / 2], colors=[INK], linewidths=0.6, alpha=0.6)
     short = name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"
     captions = (
         short,
