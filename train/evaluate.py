@@ -33,7 +33,7 @@ def evaluate(path: Path, dataset: str, data_root: Path | None) -> dict[str, Any]
         CheckpointError: `path` is neither a release nor a checkpoint.
     """
     data = load_dataset(dataset, "test", data_root)
-    runner = _runner(path)
+    runner = open_runner(path)
     spec = runner.spec
     if data.label_set != spec.labels or data.images.shape[1:] != spec.image_shape:
         raise DataError(
@@ -98,7 +98,8 @@ def _per_class(data: Dataset, correct: npt.NDArray[np.bool_], labels: str) -> di
     return found
 
 
-def _runner(path: Path) -> Runner:
+def open_runner(path: Path) -> Runner:
+    """Return a runner of a release's ONNX file, or of a checkpoint's eager model."""
     if (path / MANIFEST).is_file():
         release = Release.open(path)
         return reader_runner(release.read(release.onnx("fp32")), release.spec)
