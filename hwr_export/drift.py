@@ -40,8 +40,8 @@ BINS = 64  # of a distribution's sketch, equally full but for ties
 RESAMPLES = 2000  # windows drawn from the reference to set an alarm
 MIN_IMAGES = 20
 MIN_WRITERS = 20  # in a reference; the spread between writers is estimated from them
-# A distribution that differs by less, in images of the window or as a share of it, is not told from the reference's:
-# it keeps one speck on a hundred images from being a drift because the reference has none.
+# A distribution that differs by less, in images of the window or as a share of it, is none that anyone need know of:
+# one speck on a hundred images is no drift because the reference has none.
 MIN_DISTANCE_IMAGES, MIN_DISTANCE = 1.5, 0.02
 MIN_SPREAD = 0.1  # of the logarithm of a distance; where the reference's windows hardly differ
 ALPHA_RANGE = (0.001, 0.5)  # that the number of resamples can resolve
@@ -219,7 +219,9 @@ class Alarm:
         each = math.ceil(n / drawn)
         self._floor = max(MIN_DISTANCE, MIN_DISTANCE_IMAGES / n)
         bins = reference.bins[:, :statistics]
-        logs = np.log(np.maximum(_null_distances(bins, index, drawn, each, np.random.default_rng(seed)), self._floor))
+        self._resolution = 0.5 / n
+        nulls = _null_distances(bins, index, drawn, each, np.random.default_rng(seed))
+        logs = np.log(np.maximum(nulls, self._resolution))
         self._mean = logs.mean(axis=0)
         self._sd = np.maximum(logs.std(axis=0), MIN_SPREAD)
         self._largest = np.sort(((logs - self._mean) / self._sd).max(axis=1))
@@ -235,8 +237,8 @@ class Alarm:
         """Do the same for a window that is already binned, uint8 (n, K)."""
         window = _histograms(bins, np.zeros(len(bins), dtype=np.intp), 1)[0]
         distances = np.abs(np.cumsum(window, axis=1) / len(bins) - self._cdf).max(axis=1)
-        z = (np.log(np.maximum(distances, self._floor)) - self._mean) / self._sd
-        return distances, self._p_values(z)
+        z = (np.log(np.maximum(distances, self._resolution)) - self._mean) / self._sd
+        return distances, np.where(distances > self._floor, self._p_values(z), 1.0)
 
     def _p_values(self, z: FloatArray) -> FloatArray:
         """Return the larger of two p-values, each adjusted for looking at K statistics.
