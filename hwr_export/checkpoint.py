@@ -51,6 +51,7 @@ class CheckpointInfo(Strict):
     reject_below: float = Field(0.0, ge=0, le=1)
     parameters: int = Field(ge=0)
     weights: WeightsFile
+    parents: dict[str, str] = Field({}, description="sha256 of the weights this one learned from, by role")
     recipe: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     seed: int | None = None

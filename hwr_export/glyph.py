@@ -4,6 +4,7 @@ The normalisation is MNIST's own (LeCun et al. 1998): ink white on black, its bo
 its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy only.
 """
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,8 @@ MAX_PIXELS = 50_000_000  # a character is never larger; guards against decompres
 INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
 FLAT_SHARE = 0.4  # of all pixels exactly at paper level, above which the image is no photograph or JPEG
 MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
+# Warning filters belong to the process: images that several threads open change them in turn. Decoding is not held up.
+_OPENING = threading.Lock()
 
 
 def load_grey(path: Path) -> npt.NDArray[np.uint8]:
@@ -28,15 +31,16 @@ def load_grey(path: Path) -> npt.NDArray[np.uint8]:
     if not path.is_file():
         raise ImageError(f"there is no image {path}")
     try:
-        with warnings.catch_warnings():
+        with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
-                        "a single character may have; crop it"
-                    )
-                return _to_grey(ImageOps.exif_transpose(image))
+            opened = Image.open(path)
+        with opened as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
+                    "a single character may have; crop it"
+                )
+            return _to_grey(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as err:
         raise ImageError(f"{path} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:

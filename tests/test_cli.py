@@ -166,7 +166,7 @@ def test_checkpoints_of_the_wrong_shape(run_dir, release_dir: Path, tmp_path: Pa
         (("{run}", "--std", "0"), 2, "preprocessing cannot have std 0"),
         (("{run}", "--opset", "13"), 1, "opset 13 is not offered; choose 18 to 26"),
         (("{run}", "--max-batch", "1"), 2, "--max-batch"),
-        (("{run}", "--samples", "nowhere"), 2, "--samples takes a dataset (mnist, chars62) or a folder"),
+        (("{run}", "--samples", "nowhere"), 2, "--samples takes a dataset (mnist, chars62, emnist-byclass, "),
     ],
 )
 def test_export_that_cannot_be(run_dir, tmp_path: Path, monkeypatch, hwr, arguments, code: int, message: str) -> None:

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("dataset", type=click.Choice(["mnist"]))
+@click.argument("dataset", type=click.Choice(["mnist", "emnist"]))
 @DATA
 def fetch(dataset: str, data_root: Path | None) -> None:
     """Find a dataset, or get it, and check its hashes."""
@@ -35,13 +35,94 @@ def fetch(dataset: str, data_root: Path | None) -> None:
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run directory.")
 @click.option("--resume", is_flag=True, help="Continue the run in the directory, if there is one.")
+@click.option("--tensorboard", is_flag=True, help="Also log to OUT/tensorboard.")
 @DATA
-def fit(recipe: Path, out: Path, resume: bool, data_root: Path | None) -> None:
-    """Train a model as RECIPE says; the best epoch on validation is the checkpoint."""
+def fit(recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Path | None) -> None:
+    """Train a model as RECIPE says; the best epoch on validation is the checkpoint.
+
+    Several processes: `torchrun --nproc-per-node N -m train fit ...`; the recipe's batch is that of all together.
+    """
     from train.fit import fit as run
     from train.recipe import load_recipe
 
-    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console()))
+    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+
+
+@main.command("fine-tune")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run directory.")
+@click.option("--resume", is_flag=True, help="Continue the run in the directory, if there is one.")
+@click.option("--tensorboard", is_flag=True, help="Also log to OUT/tensorboard.")
+@DATA
+def fine_tune(
+    checkpoint: Path, recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Path | None
+) -> None:
+    """Train CHECKPOINT further on the data of RECIPE, which names no model; other labels get a new head.
+
+    By default the head alone learns; fine_tune.train_from, lr_decay, unfreeze_every and batch_norm say otherwise.
+    """
+    from train.finetune import load_fine_tune_recipe
+    from train.fit import fit as run
+
+    found = load_fine_tune_recipe(recipe, checkpoint)
+    click.echo(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option(
+    "--new-data", required=True, type=click.Path(path_type=Path), help="Folder of images per class, or CSV of paths."
+)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Where the checkpoint to ship goes.")
+@click.option("--epochs", default=5, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--new-share", default=0.5, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of new images in a batch; the rest replays the old.",
+)  # fmt: skip
+@click.option(
+    "--margin", default=0.1, show_default=True, type=click.FloatRange(0, 100),
+    help="Points of accuracy that may be lost on the old test images.",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Continue the renewal in the directory, if there is one.")
+@DATA
+@json_option
+def renew(
+    checkpoint: Path,
+    new_data: Path,
+    out: Path,
+    epochs: int,
+    new_share: float,
+    margin: float,
+    resume: bool,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Train CHECKPOINT on newly labelled images and its old ones; keep the new model only if a paired test says so.
+
+    Exit code 0: promoted. 1: the old checkpoint stays the one to ship.
+    """
+    from train.renew import renew as run
+
+    console = stderr_console()
+    with quiet_stdout():
+        report = run(
+            checkpoint, new_data, out, data_root, console,
+            epochs=epochs, new_share=new_share, margin=margin / 100, resume=resume,
+        )  # fmt: skip
+    if as_json:
+        print_json(report)
+    else:
+        columns = ("test images", "n", "old", "renewed", "fixed", "broken", "lower bound")
+        rows = [
+            (name, f"{r['n']:,}", f"{100 * r['accuracy_old']:.2f} %", f"{100 * r['accuracy_new']:.2f} %",
+             r["fixed"], r["broken"], f"{100 * r['lower']:+.2f}")
+            for name, r in (("old", report["on_old"]), ("new", report["on_new"]))
+        ]  # fmt: skip
+        print_table(columns, rows)
+        click.echo("Promoted." if report["promoted"] else f"The old checkpoint stays: {'; '.join(report['reasons'])}.")
+    if not report["promoted"]:
+        sys.exit(1)
 
 
 @main.command()

