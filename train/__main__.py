@@ -221,5 +221,80 @@ def _finish(checkpoint: Path) -> None:
         click.echo(checkpoint)
 
 
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The picture, a .png file.")
+@click.option("--target", help="Explain this label; else the model's answer to each image.")
+@json_option
+def explain(checkpoint: Path, images: tuple[Path, ...], out: Path, target: str | None, as_json: bool) -> None:
+    """Draw why CHECKPOINT answers as it does to IMAGES: Grad-CAM and integrated gradients, a row an image."""
+    with quiet_stdout():
+        from train.explain import explain as run
+
+        result = run(checkpoint, images, out, target)
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (r["image"], r["label"], f"{r['confidence']:.4f}", r["target"], f"{r['convergence_delta']:+.1e}")
+        for r in result["results"]
+    ]
+    print_table(("image", "label", "confidence", "explained", "convergence delta"), rows)
+    click.echo(result["picture"])
+
+
+@main.command("drift-reference")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The reference, an .npz file.")
+@DATA
+def drift_reference(checkpoint: Path, out: Path, data_root: Path | None) -> None:
+    """Summarise what images like CHECKPOINT's training data look like, from its validation part; no image is kept."""
+    from train.drift import write_reference
+
+    with quiet_stdout():
+        write_reference(checkpoint, out, data_root)
+    click.echo(out)
+
+
+@main.command()
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Checkpoint or release: judge its confidence too.")
+@click.option("--writers", type=int, help="How many people wrote the images; else as few as in the reference.")
+@click.option("--alpha", default=0.01, show_default=True, help="False alarms, as a share of windows without drift.")
+@json_option
+def drift(
+    reference: Path, images: tuple[Path, ...], model: Path | None, writers: int | None, alpha: float, as_json: bool
+) -> None:
+    """Say how far IMAGES (files or folders) are from the training data: exit 1 on alarm."""
+    from train.drift import drift as run
+
+    with quiet_stdout():
+        result = run(reference, images, model, writers, alpha)
+    if as_json:
+        print_json(result)
+    else:
+        rows = [
+            (
+                f"{s['name']} ({s['unit']})" if s["unit"] else s["name"],
+                f"{s['reference']:.3f}",
+                f"{s['window']:.3f}",
+                f"{s['shift']:+.2f}",
+                f"{s['distance']:.3f}",
+                f"{s['p_value']:.4f}",
+                "ALARM" if s["alarm"] else "",
+            )
+            for s in result["statistics"]
+        ]
+        print_table(("statistic", "training", "here", "shift (sd)", "KS distance", "p-value", ""), rows)
+        moved = ", ".join(s["name"] for s in result["statistics"] if s["alarm"])
+        click.echo(
+            f"{'Drift: ' + moved if moved else 'No drift found'}; judged as {result['n']} images by "
+            f"{result['writers']} writer(s) at a false-alarm rate of {alpha:g}; {result['blank']} without ink left out."
+        )
+    sys.exit(1 if result["alarm"] else 0)
+
+
 if __name__ == "__main__":
     main(prog_name="python -m train")
