@@ -16,6 +16,7 @@ from hwr_export.errors import CheckpointError, HwrError, UsageError
 from hwr_export.models import build_model
 from tests.conftest import ROOT, TINY, silent, tiny_recipe
 from tests.train.test_fit import QUICK, metrics
+from train.data import split_training_data
 from train.fit import BAD_BATCH, LAST, SHEET, fit
 from train.imagenet import load_imagenet
 
@@ -52,10 +53,11 @@ def test_precisions_differ_only_by_rounding(tmp_path: Path) -> None:
 
 
 def test_compiled_is_the_same_training(tmp_path: Path) -> None:
-    changes = QUICK | {"epochs": 1, "precision": "fp32"}
+    changes = QUICK | {"epochs": 1, "precision": "fp32", "optimizer": "sgd", "learning_rate": 0.05}
     eager = metrics(run(tiny_recipe(**changes), tmp_path / "eager"))[0]
     compiled = metrics(run(tiny_recipe(**changes, compile=True), tmp_path / "compiled"))[0]
-    assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-3)
+    # Eager batch norm sums in float32, compiled code more exactly: over an epoch that moves the loss by a thousandth.
+    assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=5e-3)
     load_checkpoint(tmp_path / "compiled")
 
 
@@ -137,16 +139,24 @@ def test_a_batch_that_processes_cannot_share_is_refused() -> None:
         check_batch(33, 2)
 
 
-def test_a_student_learns_from_its_teacher(run_dir: Path, tmp_path: Path) -> None:
-    few = QUICK | {"epochs": 10, "seed": 3}
-    alone = tiny_recipe(**few)
-    taught = tiny_recipe(**few, distil={"teachers": [str(run_dir)], "weight": 0.9, "temperature": 2.0})
-    best = {
-        name: max(r["validation_accuracy"] for r in metrics(run(recipe, tmp_path / name)))
-        for name, recipe in (("alone", alone), ("taught", taught))
-    }
-    assert best["taught"] > best["alone"]
-    info = load_checkpoint(tmp_path / "taught").info
+def test_a_student_learns_from_its_teacher_alone(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = split_training_data
+
+    def without_labels(*arguments):
+        split = real(*arguments)
+        split.data.labels.flags.writeable = True
+        split.data.labels[split.train] = 0
+        return split
+
+    monkeypatch.setattr("train.fit.split_training_data", without_labels)
+    recipe = tiny_recipe(
+        epochs=5, data={"limit": 1000, "validation_fraction": 0.3}, distil={"teachers": [str(run_dir)], "weight": 1.0}
+    )
+    found = metrics(run(recipe, tmp_path / "r"))
+    assert found[-1]["validation_accuracy"] > 0.6
+    info = load_checkpoint(tmp_path / "r").info
     assert info.parents == {"teacher 1": load_checkpoint(run_dir).info.weights.sha256}
 
 
