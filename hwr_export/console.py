@@ -28,6 +28,11 @@ EXTRA_OF = {
     "onnx": "export",
     "onnxscript": "export",
     "safetensors": "export",
+    "yaml": "train",
+    "captum": "train",
+    "matplotlib": "train",
+    "optuna": "train",
+    "tensorboard": "train",
 }
 
 

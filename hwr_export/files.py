@@ -7,9 +7,13 @@ one rename, so that a reader (or a kill -9) sees the old content or the new, nev
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
+
+# A list of nothing but numbers, as json.dumps spreads it over lines; within a string a line break is escaped.
+_NUMBERS = re.compile(r"\[\n([-+0-9.eE,\s]+)\]")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -24,8 +28,9 @@ def sha256_file(path: Path) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return readable UTF-8 JSON: two-space indent, keys in the order given, newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return readable UTF-8 JSON: two-space indent, lists of numbers in a row, keys as given, newline at the end."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return (_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n").encode()
 
 
 def sync_directory(path: Path) -> None:

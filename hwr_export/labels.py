@@ -10,6 +10,8 @@ from hwr_export.errors import UsageError
 
 DIGITS = "0123456789"
 ALPHANUMERIC = DIGITS + "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + "abcdefghijklmnopqrstuvwxyz"
+# Letters whose two cases are written alike: one class each in EMNIST's ByMerge (Cohen et al. 2017).
+LOOK_ALIKE_CASES = "CIJKLMOPSUVWXYZ"
 
 
 def check_labels(labels: str) -> str:
@@ -32,3 +34,11 @@ def check_labels(labels: str) -> str:
 def labels_sha256(labels: str) -> str:
     """Return the hex sha256 of the label set in class order."""
     return hashlib.sha256(labels.encode()).hexdigest()
+
+
+def merged_cases(labels: str) -> list[int]:
+    """Return for each class the class it counts as where a look-alike small letter is its capital."""
+    return [
+        labels.index(c.upper()) if c.upper() in LOOK_ALIKE_CASES and c.upper() in labels else i
+        for i, c in enumerate(labels)
+    ]

@@ -133,17 +133,45 @@ def area_under_risk_coverage(confidence: FloatArray, correct: npt.NDArray[np.boo
     return float((np.cumsum(~correct[order]) / np.arange(1, len(order) + 1)).mean())
 
 
-def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins: int = 15) -> float:
-    """Return the ECE of the top class over equal-width bins (Naeini et al. 2015), as a fraction."""
+def confidence_at_rejection(confidence: FloatArray, rejected: float) -> float:
+    """Return the confidence to accept at so that the fraction `rejected` is left out (less where confidences tie).
+
+    1.0 where nothing is left.
+    """
+    kept = len(confidence) - round(rejected * len(confidence))
+    return float(np.sort(confidence)[::-1][kept - 1]) if kept else 1.0
+
+
+def risk_coverage_curve(
+    confidence: FloatArray, correct: npt.NDArray[np.bool_], points: int = 200
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return coverage and the error among the accepted, at most `points` each, from all accepted to one alone.
+
+    The points lie close together where little is rejected: there is where a recogniser is used.
+    """
+    n = len(correct)
+    order = np.argsort(-confidence, kind="stable")
+    risk = np.cumsum(~correct[order]) / np.arange(1, n + 1)
+    rejected = np.unique(np.round(np.geomspace(1, n, min(n, points))).astype(int)) - 1
+    return (n - rejected) / n, risk[n - rejected - 1]
+
+
+def reliability(probabilities: FloatArray, labels: IntArray, bins: int = 15) -> list[tuple[float, float, int]]:
+    """Return (mean confidence, accuracy, n) of each equal-width bin of confidence that is not empty."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = 0.0
-    for i in range(bins):
-        inside = which == i
-        if inside.any():
-            gap += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return float(gap)
+    return [
+        (float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum()))
+        for inside in (which == i for i in range(bins))
+        if inside.any()
+    ]
+
+
+def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins: int = 15) -> float:
+    """Return the ECE of the top class over equal-width bins (Naeini et al. 2015), as a fraction."""
+    gaps = (n * abs(accuracy - confidence) for confidence, accuracy, n in reliability(probabilities, labels, bins))
+    return sum(gaps) / len(labels)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,14 @@ def test_json_round_trip(value: object) -> None:
     assert json.loads(json_bytes(value)) == value
 
 
+def test_numbers_stand_in_a_row() -> None:
+    document = {"rows": [[1, -2.5], [3e-7, 4]], "mixed": [1, None], "text": ["[\n1\n]"], "none": []}
+    assert json_bytes(document).decode() == (
+        '{\n  "rows": [\n    [1, -2.5],\n    [3e-07, 4]\n  ],\n  "mixed": [\n    1,\n    null\n  ],\n'
+        '  "text": [\n    "[\\n1\\n]"\n  ],\n  "none": []\n}\n'
+    )
+
+
 def test_json_has_no_nan() -> None:
     with pytest.raises(ValueError, match="Out of range"):
         json_bytes({"loss": float("nan")})

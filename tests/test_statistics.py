@@ -7,13 +7,16 @@ from hwr_export.statistics import (
     _tango,
     area_under_risk_coverage,
     clustered_interval,
+    confidence_at_rejection,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     paired_difference,
     rate_upper_bound,
     rejection_threshold,
+    reliability,
     risk_at_rejection,
+    risk_coverage_curve,
     softmax,
     wilson_interval,
 )
@@ -177,3 +180,43 @@ def test_clusters_widen_the_bounds() -> None:
 
 def test_mcnemar_is_the_exact_binomial() -> None:
     assert paired_difference(*answers(100, 8, 2)).p_no_better == pytest.approx(56 / 1024)
+
+
+judged = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=300)
+
+
+@given(judged, st.integers(2, 200))
+def test_the_risk_coverage_curve_is_what_rejection_leaves(pairs: list[tuple[float, bool]], points: int) -> None:
+    confidence, correct = np.array([c for c, _ in pairs]), np.array([ok for _, ok in pairs])
+    coverage, risk = risk_coverage_curve(confidence, correct, points)
+    assert 1 <= len(coverage) == len(risk) <= points
+    assert coverage[0] == 1
+    assert coverage[-1] == pytest.approx(1 / len(pairs))
+    assert (np.diff(coverage) < 0).all()
+    assert risk == pytest.approx([risk_at_rejection(confidence, correct, 1 - c) for c in coverage])
+
+
+@given(judged)
+def test_the_whole_curve_has_the_area_under_it(pairs: list[tuple[float, bool]]) -> None:
+    confidence, correct = np.array([c for c, _ in pairs]), np.array([ok for _, ok in pairs])
+    found = {
+        len(pairs) - round(c * len(pairs)): r for c, r in zip(*risk_coverage_curve(confidence, correct), strict=True)
+    }
+    if len(found) == len(pairs):
+        assert np.mean(list(found.values())) == pytest.approx(area_under_risk_coverage(confidence, correct))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=100), st.floats(0, 1))
+def test_the_confidence_at_a_rejection_rejects_no_more(values: list[float], rejected: float) -> None:
+    confidence = np.array(values)
+    threshold = confidence_at_rejection(confidence, rejected)
+    kept = len(values) - round(rejected * len(values))
+    assert (confidence >= threshold).sum() >= kept
+    assert kept == 0 or (confidence > threshold).sum() < kept
+
+
+def test_reliability_of_known_bins() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.99, 0.01], [0.6, 0.4], [0.4, 0.6]])
+    bins = reliability(probabilities, np.array([0, 1, 0, 0]), bins=10)
+    assert bins == [(pytest.approx(0.6), 0.5, 2), (pytest.approx(0.97), 0.5, 2)]
+    assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=10) == pytest.approx(0.285)

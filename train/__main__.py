@@ -1,5 +1,6 @@
 """`python -m train`: fetch data, fit a recipe, evaluate what came out."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def fit(recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Pat
     from train.fit import fit as run
     from train.recipe import load_recipe
 
-    click.echo(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+    _finish(run(load_recipe(recipe), out, data_root, resume, stderr_console(), tensorboard=tensorboard))
 
 
 @main.command("fine-tune")
@@ -66,7 +67,7 @@ def fine_tune(
     from train.fit import fit as run
 
     found = load_fine_tune_recipe(recipe, checkpoint)
-    click.echo(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
+    _finish(run(found, out, data_root, resume, stderr_console(), tensorboard=tensorboard))
 
 
 @main.command()
@@ -126,6 +127,33 @@ def renew(
 
 
 @main.command()
+@click.argument("space", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Directory of the study.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in all, earlier ones included; else SPACE's number.")
+@click.option(
+    "--timeout", "minutes", type=click.FloatRange(min=0, min_open=True), help="Minutes after which no trial starts."
+)
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(min=1), help="Processes; they divide the threads."
+)
+@DATA
+@json_option
+def search(
+    space: Path, out: Path, trials: int | None, minutes: float | None, jobs: int, data_root: Path | None, as_json: bool
+) -> None:
+    """Search SPACE for the recipe of the lowest validation loss; the same command again continues, or joins in."""
+    from train.search import search as run
+    from train.search_report import print_results
+
+    with quiet_stdout():
+        found = run(space, out, data_root, stderr_console(), trials=trials, timeout_minutes=minutes, jobs=jobs)
+    if as_json:
+        print_json(found)
+    else:
+        print_results(found)
+
+
+@main.command()
 @click.argument("dataset", type=click.Choice(["mnist"]))
 @click.option("-n", "count", default=8, show_default=True, help="How many images.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write PNG files into.")
@@ -140,24 +168,57 @@ def samples(dataset: str, count: int, out: Path, data_root: Path | None) -> None
 
 @main.command()
 @click.argument("checkpoint_or_release", type=click.Path(path_type=Path))
-@click.option("--data", "dataset", default="mnist", show_default=True, help="Dataset whose test split is read.")
+@click.option("--data", "dataset", help="Dataset whose test part is read.  [default: that of the data trained on]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and pictures.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
 @json_option
-def evaluate(checkpoint_or_release: Path, dataset: str, data_root: Path | None, as_json: bool) -> None:
-    """Measure accuracy and calibration on a test split: the eager model of a checkpoint, the ONNX file of a release."""
-    from train.evaluate import evaluate as run
+def evaluate(
+    checkpoint_or_release: Path, dataset: str | None, out: Path | None, data_root: Path | None, as_json: bool
+) -> None:
+    """Measure accuracy, calibration and rejection on a test part, and what garbage is accepted.
 
+    Of a checkpoint the eager model is measured, of a release its ONNX file. In a run directory as --out the model card
+    is written anew.
+    """
+    from hwr_export.checkpoint import CHECKPOINT_JSON
+    from train.card import write_card
+    from train.evaluate import check_out, write_evaluation
+    from train.evaluate import evaluate as run
+    from train.summary import print_summary
+
+    if out is not None:
+        check_out(out)
     with quiet_stdout():
-        result = run(checkpoint_or_release, dataset, data_root)
+        result = run(checkpoint_or_release, dataset, data_root, stderr_console())
+        written = []
+        if out is not None:
+            written = write_evaluation(result, out)
+            if (out / CHECKPOINT_JSON).is_file():
+                written.append(write_card(out))
     if as_json:
         print_json(result)
     else:
-        plain = {k: v for k, v in result.items() if k not in ("schema", "per_class", "error_at_rejection")}
-        at_rejection = {f"error at {share} rejected": v for share, v in result["error_at_rejection"].items()}
-        print_table(("measure", "value"), [(k, str(v)) for k, v in (plain | at_rejection).items()])
-        print_table(
-            ("class", "n", "accuracy"), [(c, r["n"], f"{r['accuracy']:.4f}") for c, r in result["per_class"].items()]
-        )
+        print_summary(result)
+        for path in written:
+            click.echo(path)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def card(run: Path) -> None:
+    """Write MODEL_CARD.md and curves.png of the checkpoint in RUN, from the files there."""
+    from train.card import write_card
+
+    click.echo(write_card(run))
+
+
+def _finish(checkpoint: Path) -> None:
+    """Write the card of a run, once where torchrun started several processes, and say where the checkpoint is."""
+    if os.environ.get("RANK", "0") == "0":
+        from train.card import write_card
+
+        write_card(checkpoint.parent)
+        click.echo(checkpoint)
 
 
 @main.command()

@@ -13,7 +13,13 @@ import hwr_export
 from hwr_export.checkpoint import CheckpointInfo, weights_bytes, weights_file
 from hwr_export.models import count_parameters
 from hwr_export.spec import Preprocessing
-from hwr_export.statistics import expected_calibration_error, fit_temperature, rejection_threshold, softmax
+from hwr_export.statistics import (
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    rejection_threshold,
+    softmax,
+)
 from train.data import Split
 from train.recipe import Recipe
 
@@ -73,3 +79,8 @@ def calibrated_checkpoint(
         },
     )
     return info, weights
+
+
+def calibrated_loss(logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Return the NLL at the temperature that a checkpoint would carry: how good the deployed probabilities are."""
+    return negative_log_likelihood(logits, labels, fit_temperature(logits, labels))

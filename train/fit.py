@@ -5,6 +5,7 @@ A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `augment
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,19 +20,19 @@ import yaml
 from rich.console import Console
 from torch import nn
 
-from hwr_export.checkpoint import CHECKPOINT_JSON, save_checkpoint
+from hwr_export.checkpoint import CHECKPOINT_JSON, CheckpointInfo, save_checkpoint
 from hwr_export.console import progress_bar
 from hwr_export.errors import HwrError, UsageError
 from hwr_export.files import write_atomic
 from hwr_export.models import count_parameters
 from hwr_export.statistics import negative_log_likelihood
 from train.augment import augment
-from train.calibrate import calibrated_checkpoint
+from train.calibrate import calibrated_checkpoint, calibrated_loss
 from train.data import Split, normalisation, split_training_data
 from train.distil import Teachers
 from train.distributed import check_batch, from_first, mean_of_all, parallel, process_group, share
 from train.finetune import set_learning
-from train.garbage import garbage_like, garbage_loss
+from train.garbage import garbage_like, garbage_loss, other_characters
 from train.recipe import Recipe
 from train.sheet import write_sheet
 from train.state import State, load_state, new_state, save_state
@@ -50,12 +51,14 @@ OnEpoch = Callable[[dict[str, Any]], None]
 class Batches:
     """The training images and what is done to them; every process holds all and works on its share.
 
-    `images` uint8 (N, H, W), `labels` int64 (N,), `weights` float64 (N,) to draw images by, or None: once each.
+    `images` uint8 (N, H, W), `labels` int64 (N,), `weights` float64 (N,) to draw images by, or None: once each;
+    `garbage` uint8 (M, H, W), real images of other characters, maybe none.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     weights: torch.Tensor | None
+    garbage: torch.Tensor
     mean_std: tuple[float, float]
     teachers: Teachers | None
     rank: int
@@ -84,7 +87,8 @@ def fit(
     """
     _check_run_directory(out, recipe, resume)
     split = split_training_data(recipe.data, recipe.data.split_seed, data_root)
-    return fit_split(recipe, split, out, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
+    garbage = other_characters(recipe, split.data, data_root)
+    return fit_split(recipe, split, out, resume, console, garbage=garbage, tensorboard=tensorboard, on_epoch=on_epoch)
 
 
 def fit_split(
@@ -96,6 +100,7 @@ def fit_split(
     *,
     weights: np.ndarray[Any, Any] | None = None,
     mean_std: tuple[float, float] | None = None,
+    garbage: np.ndarray[Any, Any] | None = None,
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> Path:
@@ -104,6 +109,7 @@ def fit_split(
     Args:
         weights: float (len(split.train),), how often each training image is drawn; None shows each once an epoch.
         mean_std: normalisation to keep from an earlier model; None takes that of the training part.
+        garbage: uint8 (M, H, W), what `other_characters` found.
     """
     _check_run_directory(out, recipe, resume)
     with ExitStack() as stack:
@@ -131,6 +137,7 @@ def fit_split(
             images=torch.tensor(split.data.images[split.train], device=device),
             labels=torch.tensor(split.data.labels[split.train], device=device),
             weights=None if weights is None else torch.tensor(weights, dtype=torch.float64),
+            garbage=torch.tensor(garbage if garbage is not None else split.data.images[:0], device=device),
             mean_std=mean_std,
             teachers=teachers,
             rank=rank,
@@ -177,28 +184,27 @@ def _run(
             accuracy = float((logits.argmax(1) == validation_labels).mean())
             loss = negative_log_likelihood(logits, validation_labels)
             accuracy, loss = from_first((accuracy, loss))
+            if not math.isfinite(loss):
+                raise HwrError(
+                    f"the validation loss became {loss} after epoch {state.epoch}; lower learning_rate in the recipe"
+                )
             if state.by_epoch:
                 state.schedule.step(loss)
             state.stale_epochs = 0 if loss < state.lowest_loss else state.stale_epochs + 1
             state.lowest_loss = min(state.lowest_loss, loss)
             record |= {
                 "validation_loss": round(loss, 6),
+                "validation_loss_calibrated": round(calibrated_loss(logits, validation_labels), 6),
                 "validation_accuracy": round(accuracy, 6),
                 "learning_rate": state.schedule.get_last_lr()[-1],
             }
             improved = (accuracy, -loss) > state.best
             state.best = max(state.best, (accuracy, -loss))
             if batches.rank == 0:
-                if improved:
-                    save_checkpoint(
-                        out,
-                        *calibrated_checkpoint(
-                            state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
-                        ),
-                    )
-                save_state(out / LAST, state)
-                with (out / METRICS).open("a") as file:
-                    file.write(json.dumps(record) + "\n")
+                best = calibrated_checkpoint(
+                    state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
+                ) if improved else None  # fmt: skip
+                _keep(out, state, best, record)
             if log is not None:
                 for name, value in record.items():
                     log.add_scalar(name, value, state.epoch)
@@ -211,6 +217,21 @@ def _run(
                 console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")
             if on_epoch is not None:
                 on_epoch(record)
+
+
+def _keep(out: Path, state: State, best: tuple[CheckpointInfo, bytes] | None, record: dict[str, Any]) -> None:
+    """Write what the epoch made; the state last, for a resumed run repeats whatever it does not know of."""
+    try:
+        if best is not None:
+            save_checkpoint(out, *best)
+        with (out / METRICS).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        save_state(out / LAST, state)
+    except OSError as err:
+        raise HwrError(
+            f"epoch {state.epoch} could not be kept in {out} ({err.strerror or err}); what was kept before is whole: "
+            "make room and continue with --resume"
+        ) from err
 
 
 def _train_epoch(
@@ -284,13 +305,23 @@ def _inputs(
     garbage as characters, in the same batch: batch norm sees both, as on a scanner.
     """
     distorted = augment(to_unit(batches.images[batch]), recipe.augment)
-    garbage = garbage_like(distorted[: len(batch) // 4]) if recipe.garbage_weight else distorted[:0]
+    garbage = _garbage(recipe, batches, distorted[: len(batch) // 4]) if recipe.garbage_weight else distorted[:0]
     mine = distorted[share(len(batch), batches.rank, batches.world)]
     targets = batches.labels[batch][share(len(batch), batches.rank, batches.world)]
     soft = None if batches.teachers is None else batches.teachers.probabilities(mine)
     inputs = torch.cat([mine, garbage[share(len(garbage), batches.rank, batches.world)]])
     inputs = normalise(inputs, *batches.mean_std).contiguous(memory_format=torch.channels_last)
     return inputs, targets, soft, len(garbage)
+
+
+def _garbage(recipe: Recipe, batches: Batches, distorted: torch.Tensor) -> torch.Tensor:
+    """Return as many images that are no character of ours, half of them real ones where there are any."""
+    if not len(batches.garbage):
+        return garbage_like(distorted)
+    real = len(distorted) // 2
+    drawn = torch.randint(len(batches.garbage), (real,)).to(batches.garbage.device)
+    others = augment(to_unit(batches.garbage[drawn]), recipe.augment)
+    return torch.cat([others, garbage_like(distorted[real:])])
 
 
 @torch.inference_mode()
@@ -321,7 +352,7 @@ def _own_randomness(batches: Batches, step: int) -> Iterator[None]:
     if batches.world == 1:
         yield
         return
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         torch.manual_seed(step * batches.world + batches.rank)
         yield
 

@@ -1,19 +1,54 @@
 """Images that are no character, made anew at every step, so that a model learns not to be sure of them.
 
-Torn pieces of the batch's own characters, soft shadow, bars and grain. Other code makes those that `evaluate` counts;
-bars and grain are of the same family as its strokes, specks and noise. The loss on them pulls every class towards the
-same probability (outlier exposure, Hendrycks et al. 2019).
+Torn pieces of the batch's own characters, soft shadow, bars, grain and marks; with `garbage_data`, half are real images
+of other characters. Other code makes those that `evaluate` counts, some of the same families. The loss on them pulls
+every class towards the same probability (outlier exposure, Hendrycks et al. 2019).
 """
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+
+from hwr_export.datasets import Dataset
+from hwr_export.errors import UsageError
+from train.data import split_training_data
+from train.recipe import Recipe
+
+
+def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    """Return the images of the recipe's `garbage_data`, uint8 (M, H, W): its training part alone.
+
+    Raises:
+        UsageError: among them is a character that the model is to read, or nothing weighs them.
+        DataError: they are missing or broken.
+    """
+    if recipe.garbage_data is None:
+        return None
+    if not recipe.garbage_weight:
+        raise UsageError(
+            "garbage_data without garbage_weight would never be looked at; give the weight, 0.2 to begin with"
+        )
+    found = split_training_data(recipe.garbage_data, recipe.garbage_data.split_seed, root)
+    both = sorted(set(found.data.label_set) & set(data.label_set))
+    if both:
+        raise UsageError(
+            f"garbage_data holds {', '.join(both)}, which the model is to read; name the others in garbage_data.classes"
+        )
+    if found.data.images.shape[1:] != data.images.shape[1:]:
+        raise UsageError(
+            f"garbage_data has images of {found.data.images.shape[1:]} pixels, data {data.images.shape[1:]}"
+        )
+    return found.data.images[found.train]
 
 
 def garbage_like(images: torch.Tensor) -> torch.Tensor:
     """Return as many images that are no character as there are characters, float32 (N, 1, H, W) in [0, 1]."""
-    kinds = [_scrambled, _smooth, _bars, _grain]
-    parts = images.chunk(len(kinds))
-    return torch.cat([make(part) for make, part in zip(kinds, parts, strict=False)])
+    kinds = [_scrambled, _smooth, _bars, _grain, _marks]
+    parts = images.tensor_split(len(kinds))
+    return torch.cat([make(part) for make, part in zip(kinds, parts, strict=True)])
 
 
 def garbage_loss(logits: torch.Tensor) -> torch.Tensor:
@@ -59,3 +94,29 @@ def _grain(images: torch.Tensor) -> torch.Tensor:
     density = torch.rand(len(images), 1, 1, 1, device=images.device) ** 2
     hit = torch.rand_like(images) < density
     return hit * torch.rand_like(images)
+
+
+def _marks(images: torch.Tensor) -> torch.Tensor:
+    """Dots, dashes, crosses and stars: up to three straight pieces. Never one upright piece alone, which is a 1."""
+    n, _, height, width = images.shape
+    device = images.device
+    y = torch.linspace(-1, 1, height, device=device).view(1, 1, height, 1)
+    x = torch.linspace(-1, 1, width, device=device).view(1, 1, 1, width)
+    pieces = torch.randint(1, 4, (n, 1, 1, 1), device=device)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(n, 1, 1, 1, device=device)
+
+    def piece(angle: torch.Tensor) -> torch.Tensor:
+        centre_x, centre_y, half_length, half_width = (
+            uniform(-0.3, 0.3), uniform(-0.3, 0.3), uniform(0, 0.7), uniform(0.05, 0.3)
+        )  # fmt: skip
+        along = (x - centre_x) * angle.cos() + (y - centre_y) * angle.sin()
+        across = (y - centre_y) * angle.cos() - (x - centre_x) * angle.sin()
+        distance = torch.hypot(along - along.clamp(-half_length, half_length), across)
+        return (1 - (distance - half_width) * width / 3).clamp(0, 1)
+
+    mark = piece(uniform(-0.6, 0.6))
+    for i in (2, 3):
+        mark = torch.maximum(mark, piece(uniform(0, torch.pi)) * (pieces >= i))
+    return mark

@@ -153,6 +153,9 @@ class Recipe(Strict):
     garbage_weight: float = Field(
         0.0, ge=0, le=2, description="weight of the loss on images that are no character; 0 shows none"
     )
+    garbage_data: DataRecipe | None = Field(
+        None, description="real images of other characters, half of the garbage; the training part of a source"
+    )
     ema_decay: float = Field(0.995, ge=0, lt=1)
     max_accepted_error: float = Field(
         0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"
@@ -200,24 +203,34 @@ def validated(document: dict[str, Any], path: Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as err:
-        problems = "; ".join(_problem(e) for e in err.errors())
-        raise UsageError(f"{path} is not a valid recipe: {problems}") from err
+        raise UsageError(f"{path} is not a valid recipe: {problems(err, Recipe)}") from err
 
 
-def _problem(error: Any) -> str:
+def problems(err: ValidationError, of: type[Strict]) -> str:
+    """Return what is wrong with a document of a model, each with where it is, on one line."""
+    return "; ".join(_problem(e, of) for e in err.errors())
+
+
+def keys(of: type[Strict]) -> list[str]:
+    """Return the keys of a document's level, as they are written."""
+    return [field.alias or name for name, field in of.model_fields.items()]
+
+
+def _problem(error: Any, of: type[Strict]) -> str:
     where = ".".join(map(str, error["loc"])) or "document"
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key (valid there: {', '.join(_siblings(error['loc']))})"
+        return f"{where}: unknown key (valid there: {', '.join(_siblings(error['loc'], of))})"
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _siblings(location: tuple[str | int, ...]) -> list[str]:
+def _siblings(location: tuple[str | int, ...], of: type[Strict]) -> list[str]:
     """Return the keys that are valid beside the one at `location`."""
-    model: Any = Recipe
+    level = of
     for step in location[:-1]:
-        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
-        if field is None:
+        field = next((f for name, f in level.model_fields.items() if step in (name, f.alias)), None)
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        below = next((k for k in kinds if isinstance(k, type) and issubclass(k, Strict)), None)
+        if below is None:
             break
-        kinds = [field.annotation, *get_args(field.annotation)]
-        model = next(k for k in kinds if isinstance(k, type) and issubclass(k, Strict))
-    return [field.alias or name for name, field in model.model_fields.items()]
+        level = below
+    return keys(level)

@@ -21,6 +21,7 @@ from hwr_export.spec import PROBABILITIES
 from hwr_export.statistics import PairedDifference, paired_difference
 from train.data import Split, load_test, split_training_data
 from train.fit import fit_split
+from train.garbage import other_characters
 from train.recipe import FineTuneRecipe, Recipe
 from train.splits import contents, hold_out
 
@@ -67,7 +68,10 @@ def renew(
     parts = _parts(fresh, [before.data, before_test], known.data.split_seed)
     split, weights = _joined(before, fresh, parts, new_share)
     mean_std = (old.info.preprocessing.mean, old.info.preprocessing.std)
-    fit_split(recipe, split, out / CANDIDATE, resume, console, weights=weights, mean_std=mean_std)
+    garbage = other_characters(recipe, before.data, data_root)
+    fit_split(
+        recipe, split, out / CANDIDATE, resume, console, weights=weights, mean_std=mean_std, garbage=garbage
+    )  # fmt: skip
     renewed = load_checkpoint(out / CANDIDATE)
 
     console.print(f"comparing both on {len(before_test):,} old and {len(parts['test']):,} new test images")

@@ -1,7 +1,7 @@
 """What changes while training, made from a recipe, kept in `last.pt` and taken up again bit for bit."""
 
+import io
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hwr_export.errors import UsageError
+from hwr_export.files import write_atomic
 from hwr_export.models import build_model
 from train.distributed import synchronise_batch_norm
 from train.finetune import grouped, start_from
@@ -74,7 +75,7 @@ def new_state(
 
 def save_state(path: Path, state: State) -> None:
     """Write `last.pt` whole or not at all."""
-    temporary = path.with_suffix(".part")
+    buffer = io.BytesIO()
     torch.save(
         {name: getattr(state, name).state_dict() for name in SAVED}
         | {
@@ -84,11 +85,9 @@ def save_state(path: Path, state: State) -> None:
             "lowest_loss": state.lowest_loss,
             "stale_epochs": state.stale_epochs,
         },
-        temporary,
+        buffer,
     )
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomic(path, buffer.getvalue())
 
 
 def load_state(path: Path, state: State) -> None:

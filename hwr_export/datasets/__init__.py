@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hwr_export.datasets.chars62 import load_chars62
 from hwr_export.datasets.emnist import EMNIST_LABELS, EMNIST_WAYS_TO_PROVIDE, find_emnist, load_emnist
+from hwr_export.datasets.hw62 import HW62_WARNING, load_hw62
 from hwr_export.datasets.idx import load_idx, parse_idx, read_idx_bytes
 from hwr_export.datasets.images import load_image_parts, load_labelled
 from hwr_export.datasets.mnist import MNIST_SHA256, WAYS_TO_PROVIDE, find_mnist, load_mnist
@@ -21,15 +22,19 @@ LOADERS: dict[str, Callable[[str, Path | None], Dataset]] = {
     "chars62": load_chars62,
     **{f"emnist-{kind}": partial(load_emnist, kind) for kind in EMNIST_LABELS},
 }
+# Datasets to be warned by and never to learn from or to tune on: a test part alone.
+WARNINGS: dict[str, Callable[[str, Path | None], Dataset]] = {"hw62": load_hw62}
 # Datasets that come with a validation part of their own; of the others one is held out from training.
 WITH_VALIDATION = {"chars62"}
 
 __all__ = [
     "EMNIST_LABELS",
     "EMNIST_WAYS_TO_PROVIDE",
+    "HW62_WARNING",
     "LOADERS",
     "MNIST_SHA256",
     "PARTS",
+    "WARNINGS",
     "WAYS_TO_PROVIDE",
     "WITH_VALIDATION",
     "Dataset",
@@ -42,6 +47,7 @@ __all__ = [
     "load_chars62",
     "load_dataset",
     "load_emnist",
+    "load_hw62",
     "load_idx",
     "load_image_parts",
     "load_labelled",
@@ -57,6 +63,7 @@ def load_dataset(name: str, split: str, data: Path | None = None) -> Dataset:
     Raises:
         DataError: unknown name, or its files are missing or broken.
     """
-    if name not in LOADERS:
-        raise DataError(f"there is no dataset {name!r}; known: {', '.join(sorted(LOADERS))}")
-    return LOADERS[name](split, data)
+    loaders = LOADERS | WARNINGS
+    if name not in loaders:
+        raise DataError(f"there is no dataset {name!r}; known: {', '.join(sorted(loaders))}")
+    return loaders[name](split, data)

@@ -25,7 +25,7 @@ def test_missing_data_names_the_three_ways(tmp_path: Path) -> None:
 
 def test_unknown_dataset_lists_the_known() -> None:
     with pytest.raises(
-        DataError, match=r"no dataset 'minst'; known: chars62, emnist-balanced, .*emnist-letters, mnist"
+        DataError, match=r"no dataset 'minst'; known: chars62, emnist-balanced, .*emnist-letters, hw62, mnist"
     ):
         load_dataset("minst", "test")
 

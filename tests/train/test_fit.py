@@ -125,6 +125,40 @@ def test_kill_minus_nine_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
         epochs = [r["epoch"] for r in metrics(tmp_path / "r")]
         assert epochs == list(range(1, len(epochs) + 1))
         assert len(epochs) > known
+    # What two kills and two resumes made is what one run would have made, to the bit.
+    done = len(epochs)
+    stop = iter([None] * (done - 1) + [KeyboardInterrupt])
+
+    def stop_there(record: dict) -> None:
+        if (error := next(stop)) is not None:
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        whole = tiny_recipe(**QUICK | {"epochs": 500})
+        fit(whole, tmp_path / "whole", None, resume=False, console=silent(), on_epoch=stop_there)
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "r")
+
+
+def test_a_full_disk_leaves_a_checkpoint_that_loads_and_a_run_that_goes_on(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(TINY | QUICK))
+    # No file may grow beyond 60 kB: weights and JSON fit, the state with its optimizer does not.
+    limited = (
+        "import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)); "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from train.__main__ import main; main()"
+    )
+    arguments = ["fit", recipe, "-o", tmp_path / "r", "--resume"]
+    full = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 1
+    assert "epoch 1 could not be kept in" in full.stderr
+    assert "File too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    load_checkpoint(tmp_path / "r")
+    assert not [p for p in (tmp_path / "r").iterdir() if p.name.endswith(".part")]
+    subprocess.run([sys.executable, "-m", "train", *arguments], cwd=ROOT, check=True, capture_output=True)
+    assert [r["epoch"] for r in metrics(tmp_path / "r")] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -155,3 +189,17 @@ def test_it_stops_early_and_stays_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert [r["validation_loss"] for r in metrics(tmp_path / "r")] == [0.5, 0.4, 0.6, 0.7]
     fit(recipe, tmp_path / "r", None, resume=True, console=silent())
     assert len(metrics(tmp_path / "r")) == 4
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.fit.negative_log_likelihood", lambda *a: float("nan"))
+    with pytest.raises(HwrError, match="validation loss became nan after epoch 1; lower learning_rate"):
+        fit(tiny_recipe(**QUICK), tmp_path / "r", None, resume=False, console=silent())
+    assert not (tmp_path / "r" / CHECKPOINT_JSON).exists()
+
+
+def test_the_calibrated_loss_is_that_of_the_checkpoint(run_dir: Path) -> None:
+    records = metrics(run_dir)
+    assert all(0 < r["validation_loss_calibrated"] <= r["validation_loss"] for r in records)
+    # Its three EMA epochs are underconfident: a temperature below 1 is what calibration gains.
+    assert records[-1]["validation_loss_calibrated"] < records[-1]["validation_loss"] - 0.001

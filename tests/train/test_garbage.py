@@ -7,10 +7,11 @@ import torch
 
 from hwr_export.checkpoint import load_checkpoint
 from hwr_export.datasets import load_mnist
+from hwr_export.errors import UsageError
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.spec import PROBABILITIES
 from tests.conftest import silent, tiny_recipe
-from train.evaluate import garbage_images
+from train.counted_garbage import synthetic_garbage
 from train.fit import fit, to_unit
 from train.garbage import garbage_like, garbage_loss
 
@@ -34,10 +35,10 @@ def test_the_loss_is_least_where_nothing_is_preferred() -> None:
 def confidence(run: Path) -> tuple[float, float]:
     checkpoint = load_checkpoint(run)
     digits = load_mnist("train").images[10_000:10_500]
+    garbage = np.concatenate(list(synthetic_garbage(28, 28, "0123456789", each=100).values()))
     with EagerRunner(checkpoint, checkpoint.info.spec()) as runner:
         return tuple(
-            float(np.median(runner.infer_all(images)[PROBABILITIES].max(axis=1)))
-            for images in (digits, garbage_images(28, 28, each=100))
+            float(np.median(runner.infer_all(images)[PROBABILITIES].max(axis=1))) for images in (digits, garbage)
         )
 
 
@@ -47,3 +48,28 @@ def test_training_with_garbage_makes_the_model_unsure_of_other_garbage(run_dir: 
     digits_with, garbage_with = confidence(tmp_path / "r")
     assert garbage_with < garbage_without - 0.1
     assert digits_with > digits_without - 0.1
+
+
+def test_real_images_of_other_characters_join_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("train.fit.garbage_like", lambda images: seen.append(len(images)) or garbage_like(images))
+    few = {"epochs": 1, "data": {"limit": 400, "validation_fraction": 0.3}, "garbage_weight": 0.5}
+    letters = {"name": "chars62", "classes": "AEFHK", "limit": 2000}
+    fit(tiny_recipe(**few, garbage_data=letters), tmp_path / "r", None, resume=False, console=silent())
+    assert set(seen) == {4}  # of 8 a batch of 32; the other half are letters
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"garbage_weight": 0.5, "garbage_data": {"name": "chars62", "classes": "A1B2"}},
+            "garbage_data holds 1, 2, which",
+        ),
+        ({"garbage_data": {"name": "chars62", "classes": "AB"}}, "garbage_data without garbage_weight"),
+    ],
+)
+def test_other_characters_that_cannot_be_used_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        fit(tiny_recipe(**changes), tmp_path / "r", None, resume=False, console=silent())
+    assert not (tmp_path / "r").exists()
