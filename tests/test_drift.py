@@ -1,5 +1,6 @@
 """Statistics measure what they are named after, alarms are rare without drift and sure with it."""
 
+import json
 from functools import cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from hwr_export.drift import (
     model_statistics,
 )
 from hwr_export.errors import DataError, UsageError
+from tests.conftest import ROOT
 
 TRAIN = load_mnist("train")
 NAMES = tuple(IMAGE_STATISTICS)
@@ -274,3 +276,21 @@ def renamed(names: tuple[str, ...]) -> bytes:
 def test_a_file_that_is_no_reference_is_one_sentence(make, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Reference.from_bytes(make(), "ref.npz")
+
+
+# -- the committed experiment ----------------------------------------------------------------------------------------
+
+
+def test_the_experiment_holds_what_it_promises() -> None:
+    document = json.loads((ROOT / "docs" / "figures" / "drift.json").read_text())
+    told = [row for row in document["false_alarms"] if row["writers"] == row["judged_as_writers"]]
+    misled = [row for row in document["false_alarms"] if row["writers"] != row["judged_as_writers"]]
+    assert len(told) >= 12
+    for row in told:
+        assert row["windows"] >= 1000
+        assert row["ci95"][0] <= document["alpha"], row
+    assert all(row["rate"] > 10 * document["alpha"] for row in misled)
+    found = {row["drift"] for row in document["power"] if row["smallest_window_90"]}
+    assert found >= {"strokes 1 px thicker, after", "shifted by 3 px, after", "inverted, after", "letters (chars62)"}
+    harmless = [row for row in document["power"] if row["drift"] in {"shifted by 3 px, before", "inverted, before"}]
+    assert all(rate <= 0.05 for row in harmless for rate in row["detected"].values())
