@@ -39,7 +39,7 @@ class Split:
     description: dict[str, Any]
 
 
-def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Split:
+def split_training_data(recipe: DataRecipe, root: Path | None) -> Split:
     """Load everything, hold out what has to be held out, and describe all three parts.
 
     Raises:
@@ -50,17 +50,17 @@ def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Spl
         parts, removed = _published_parts(recipe, root)
         given = test_split = PUBLISHED
     else:
-        parts, test_split = _own_parts(recipe, seed, root)
+        parts, test_split = _own_parts(recipe, root)
         given = DECLARED
     data = parts["train"]
-    usable = _limited(data.labels, recipe, seed)
+    usable = _limited(data.labels, recipe)
     if "validation" in parts:
         data = _joined(data, parts["validation"])
         train, validation, method = usable, np.arange(len(parts["train"]), len(data)), given
     else:
         writers = None if data.writers is None else data.writers[usable]
         content = contents(data.images[i] for i in usable)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(recipe.split_seed)
         held_out, method = hold_out(data.labels[usable], writers, content, recipe.validation_fraction, rng)
         train, validation = usable[~held_out], usable[held_out]
     for side, indices in (("training", train), ("validation", validation)):
@@ -83,15 +83,15 @@ def split_training_data(recipe: DataRecipe, seed: int, root: Path | None) -> Spl
     return Split(data, train, validation, description)
 
 
-def load_test(recipe: DataRecipe, seed: int, root: Path | None) -> Dataset:
-    """Load the test part that a run with this recipe and seed never saw, for its evaluation alone.
+def load_test(recipe: DataRecipe, root: Path | None) -> Dataset:
+    """Load the test part that a run with this recipe never saw, for its evaluation alone.
 
     Raises:
         DataError: data is missing or cannot be used, or declared parts overlap.
     """
     if recipe.published:
         return _only(load_dataset(recipe.name, "test", root), recipe.classes)
-    return _own_parts(recipe, seed, root)[0]["test"]
+    return _own_parts(recipe, root)[0]["test"]
 
 
 def normalisation(images: npt.NDArray[np.uint8]) -> tuple[float, float]:
@@ -121,7 +121,7 @@ def _published_parts(recipe: DataRecipe, root: Path | None) -> tuple[dict[str, D
     return parts, removed
 
 
-def _own_parts(recipe: DataRecipe, seed: int, root: Path | None) -> tuple[dict[str, Dataset], str]:
+def _own_parts(recipe: DataRecipe, root: Path | None) -> tuple[dict[str, Dataset], str]:
     """Load the user's data in the parts it declares, with a test part held out where there is none, and say how."""
     parts = _declared_parts(recipe, root)
     if "train" not in parts:
@@ -131,7 +131,7 @@ def _own_parts(recipe: DataRecipe, seed: int, root: Path | None) -> tuple[dict[s
         return parts, DECLARED
     data = parts["train"]
     # A generator of its own, so that the test part depends on nothing that is drawn for training.
-    rng = np.random.default_rng((seed, 1))
+    rng = np.random.default_rng((recipe.split_seed, 1))
     held_out, method = hold_out(data.labels, data.writers, contents(data.images), recipe.test_fraction, rng)
     return parts | {"train": _subset(data, ~held_out, "train"), "test": _subset(data, held_out, "test")}, method
 
@@ -184,10 +184,10 @@ def _only(data: Dataset, classes: str | None) -> Dataset:
     return replace(kept, labels=numbers, label_set=classes, sha256=content_sha256(kept.images, numbers))
 
 
-def _limited(labels: npt.NDArray[np.int64], recipe: DataRecipe, seed: int) -> npt.NDArray[np.int64]:
+def _limited(labels: npt.NDArray[np.int64], recipe: DataRecipe) -> npt.NDArray[np.int64]:
     """Return the indices to use: the first of a published set, a draw of a user's own (may be in order of class)."""
     n = len(labels)
-    rng = np.random.default_rng((seed, 2))
+    rng = np.random.default_rng((recipe.split_seed, 2))
     if recipe.per_class is not None:
         drawn = [rng.permutation(np.flatnonzero(labels == c))[: recipe.per_class] for c in np.unique(labels)]
         return np.sort(np.concatenate(drawn))

@@ -36,9 +36,9 @@ def write_reference(path: Path, out: Path, data_root: Path | None) -> Reference:
     """
     checkpoint = load_checkpoint(path)
     info = checkpoint.info
-    if info.recipe is None or info.data is None or info.seed is None:
+    if info.recipe is None or info.data is None:
         raise CheckpointError(f"{path} does not say what it was trained on; a reference needs a checkpoint of `fit`")
-    split = split_training_data(DataRecipe.model_validate(info.recipe["data"]), info.seed, data_root)
+    split = split_training_data(DataRecipe.model_validate(info.recipe["data"]), data_root)
     if split.description["validation"] != info.data["validation"]:
         raise DataError(
             f"the validation part of {split.data.name} is not the one that {info.name} was trained beside (sha256 "

@@ -171,7 +171,7 @@ def _test_part(info: CheckpointInfo, dataset: str | None, data_root: Path | None
         recipe = DataRecipe.model_validate(info.recipe["data"])
     except ValidationError as err:
         raise UsageError(f"{info.name} was trained on data that this version does not know; pass --data") from err
-    data = load_test(recipe, recipe.split_seed, data_root)
+    data = load_test(recipe, data_root)
     recorded = (info.data or {}).get("test")  # checkpoints of the first version do not record it
     if recorded is not None and recorded["sha256"] != content_sha256(data.images, data.labels):
         raise DataError(

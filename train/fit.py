@@ -86,7 +86,7 @@ def fit(
         HwrError: the loss stopped being a number.
     """
     _check_run_directory(out, recipe, resume)
-    split = split_training_data(recipe.data, recipe.data.split_seed, data_root)
+    split = split_training_data(recipe.data, data_root)
     garbage = other_characters(recipe, split.data, data_root)
     return fit_split(recipe, split, out, resume, console, garbage=garbage, tensorboard=tensorboard, on_epoch=on_epoch)
 

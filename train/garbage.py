@@ -31,7 +31,7 @@ def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.nda
         raise UsageError(
             "garbage_data without garbage_weight would never be looked at; give the weight, 0.2 to begin with"
         )
-    found = split_training_data(recipe.garbage_data, recipe.garbage_data.split_seed, root)
+    found = split_training_data(recipe.garbage_data, root)
     both = sorted(set(found.data.label_set) & set(data.label_set))
     if both:
         raise UsageError(

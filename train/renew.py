@@ -59,10 +59,10 @@ def renew(
     old = load_checkpoint(path)
     recipe = _recipe(old, path, epochs)
     known = Recipe.model_validate(old.info.recipe)
-    before = split_training_data(known.data, known.data.split_seed, data_root)
+    before = split_training_data(known.data, data_root)
     if old.info.data is None or old.info.data["train"] != before.description["train"]:
         raise DataError(f"{known.data.name} is not what {path} was trained on any more (its hash differs)")
-    before_test = load_test(known.data, known.data.split_seed, data_root)
+    before_test = load_test(known.data, data_root)
     shape = (old.info.preprocessing.height, old.info.preprocessing.width)
     fresh = load_labelled(new_data, old.info.labels, shape)
     parts = _parts(fresh, [before.data, before_test], known.data.split_seed)

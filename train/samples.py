@@ -22,7 +22,7 @@ def write_samples(dataset: str, count: int, out: Path, data_root: Path | None) -
         raise UsageError(f"-n takes a positive number, got {count}")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} exists and is not a folder")
-    split = split_training_data(DataRecipe.model_validate({"name": dataset}), 0, data_root)
+    split = split_training_data(DataRecipe.model_validate({"name": dataset}), data_root)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for i, index in enumerate(np.random.default_rng(0).choice(split.validation, count, replace=False)):

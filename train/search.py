@@ -66,7 +66,7 @@ def search(
     deadline = math.inf if timeout_minutes is None else time.monotonic() + 60 * timeout_minutes
     space = load_space(path)
     trials = space.trials if trials is None else trials
-    split = split_training_data(space.base.data, space.base.seed, data_root)
+    split = split_training_data(space.base.data, data_root)
     try_ends(space, split)
     work = open_study(space, split, out, console)
     lost = _side_by_side(space, out, data_root, trials, deadline, jobs) if jobs > 1 else work.run(trials, deadline)
@@ -296,7 +296,7 @@ def _worker(
         torch.cuda.set_device(index % torch.cuda.device_count())
     console = stderr_console()
     try:
-        split = split_training_data(space.base.data, space.base.seed, data_root)
+        split = split_training_data(space.base.data, data_root)
         open_study(space, split, out, console).run(trials, deadline)
     except KeyboardInterrupt:
         sys.exit(STOPPED)

@@ -24,7 +24,7 @@ def beside(run_dir: Path, folder: Path, validation_fraction: float) -> Path:
     folder.mkdir()
     loaded = load_checkpoint(run_dir)
     recipe = DataRecipe(validation_fraction=validation_fraction)
-    split = split_training_data(recipe, loaded.info.seed, None)
+    split = split_training_data(recipe, None)
     changes = {"recipe": {**loaded.info.recipe, "data": recipe.model_dump()}, "data": split.description}
     save_checkpoint(folder, loaded.info.model_copy(update=changes), loaded.weights)
     return folder
@@ -120,7 +120,8 @@ def test_a_checkpoint_of_few_writers_is_refused(run_dir: Path, tmp_path: Path) -
 
 def test_other_data_than_it_was_trained_on_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     loaded = load_checkpoint(checkpoint)
-    save_checkpoint(tmp_path, loaded.info.model_copy(update={"seed": 99}), loaded.weights)
+    recipe = loaded.info.recipe | {"data": loaded.info.recipe["data"] | {"split_seed": 99}}
+    save_checkpoint(tmp_path, loaded.info.model_copy(update={"recipe": recipe}), loaded.weights)
     result = run("drift-reference", tmp_path, "-o", tmp_path / "drift.npz")
     assert result.exit_code == 2
     assert "is not the one that tiny was trained beside" in result.stderr

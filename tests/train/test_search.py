@@ -188,7 +188,7 @@ def test_kill_minus_nine_costs_the_trial_in_hand(tmp_path: Path) -> None:
 def test_a_trial_that_was_killed_while_it_was_drawn_is_replaced(tmp_path: Path) -> None:
     path, out = small_space(tmp_path, parameters=RATE | {"batch_size": {"choices": [16, 32]}}), tmp_path / "study"
     space = load_space(path)
-    study = open_study(space, split_training_data(space.base.data, 0, None), out, silent()).study
+    study = open_study(space, split_training_data(space.base.data, None), out, silent()).study
     study.enqueue_trial(space.stored_base())
     study.ask({"batch_size": CategoricalDistribution([16, 32])})
     found = run(path, out, trials=1)

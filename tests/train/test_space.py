@@ -158,7 +158,7 @@ def test_what_is_no_space_is_refused(tmp_path: Path, text: str) -> None:
 def test_every_end_must_make_a_network(parameters: dict, message: str) -> None:
     space = space_of(**parameters)
     with pytest.raises(UsageError, match=message):
-        try_ends(space, split_training_data(space.base.data, 0, None))
+        try_ends(space, split_training_data(space.base.data, None))
 
 
 def test_whole_numbers_are_told_from_others() -> None:
