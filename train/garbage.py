@@ -1,10 +1,11 @@
 """Images that are no character, made anew at every step, so that a model learns not to be sure of them.
 
 Torn pieces of the batch's own characters, soft shadow, bars, grain and marks; with `garbage_data`, half are real images
-of other characters. Other code makes those that `evaluate` counts, some of the same families. The loss on them pulls
-every class towards the same probability (outlier exposure, Hendrycks et al. 2019).
+of other characters. Other code makes those that `evaluate` counts, some of the same families. The loss pushes their best class
+below one half (outlier exposure, Hendrycks et al. 2019, with a hinge).
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hwr_export.datasets import Dataset
 from hwr_export.errors import UsageError
 from train.data import split_training_data
 from train.recipe import Recipe
+
+UNSURE = 0.5  # confidence below which no scanner accepts
 
 
 def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
@@ -52,8 +55,11 @@ def garbage_like(images: torch.Tensor) -> torch.Tensor:
 
 
 def garbage_loss(logits: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of float32 logits (N, classes) against the uniform distribution."""
-    return -F.log_softmax(logits, dim=1).mean()
+    """Return the mean of how far, in nats, the best class of float32 logits (N, classes) is above UNSURE.
+
+    Nothing more is asked: pulling garbage all the way to a uniform answer costs accuracy on characters that look like it.
+    """
+    return F.relu(F.log_softmax(logits, dim=1).amax(1) - math.log(UNSURE)).mean()
 
 
 def _scrambled(images: torch.Tensor) -> torch.Tensor:

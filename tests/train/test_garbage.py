@@ -27,9 +27,13 @@ def test_garbage_has_the_shape_and_range_of_the_images(n: int) -> None:
     assert not any(torch.equal(a, b) for a in found for b in images)
 
 
-def test_the_loss_is_least_where_nothing_is_preferred() -> None:
-    assert float(garbage_loss(torch.zeros(4, 10))) == pytest.approx(math.log(10))
-    assert float(garbage_loss(torch.eye(10) * 5)) > math.log(10) + 0.5
+def test_the_loss_begins_where_a_class_is_more_likely_than_not() -> None:
+    assert float(garbage_loss(torch.zeros(4, 10))) == 0
+    assert float(garbage_loss(torch.log(torch.tensor([[0.49, 0.41, 0.1]])))) == 0
+    assert float(garbage_loss(torch.log(torch.tensor([[0.8, 0.1, 0.1]])))) == pytest.approx(math.log(0.8 / 0.5))
+    sure = torch.tensor([[4.0, 0.0, 0.0]], requires_grad=True)
+    garbage_loss(sure).backward()
+    assert sure.grad[0, 0] > 0 > sure.grad[0, 1]
 
 
 def confidence(run: Path) -> tuple[float, float]:
