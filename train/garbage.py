@@ -1,8 +1,8 @@
 """Images that are no character, made anew at every step, so that a model learns not to be sure of them.
 
 Torn pieces of the batch's own characters, soft shadow, bars, grain and marks; with `garbage_data`, half are real images
-of other characters. Other code makes those that `evaluate` counts, some of the same families. The loss pushes their best class
-below one half (outlier exposure, Hendrycks et al. 2019, with a hinge).
+of other characters. Other code makes those that `evaluate` counts, some of the same families. The loss pushes their
+best class below one half (outlier exposure, Hendrycks et al. 2019, with a hinge).
 """
 
 import math
@@ -57,7 +57,7 @@ def garbage_like(images: torch.Tensor) -> torch.Tensor:
 def garbage_loss(logits: torch.Tensor) -> torch.Tensor:
     """Return the mean of how far, in nats, the best class of float32 logits (N, classes) is above UNSURE.
 
-    Nothing more is asked: pulling garbage all the way to a uniform answer costs accuracy on characters that look like it.
+    Nothing more is asked: pulling garbage all the way to a uniform answer costs accuracy on characters like it.
     """
     return F.relu(F.log_softmax(logits, dim=1).amax(1) - math.log(UNSURE)).mean()
 
