@@ -58,6 +58,10 @@ def test_every_command_is_in_the_reference_and_it_is_current() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == load_script("make_docs").document()
 
 
+def test_the_page_of_figures_is_current() -> None:
+    assert (ROOT / "docs" / "figures.md").read_text() == load_script("make_docs").figures()
+
+
 def test_the_transcript_is_of_the_demo() -> None:
     run = re.findall(r"^run (.*)$", (ROOT / "scripts" / "demo.sh").read_text(), re.MULTILINE)
     shown = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
