@@ -57,11 +57,18 @@ def fit(name: str, seed: int) -> None:
     sys.exit(done.returncode)
 
 
+def is_finished(run: Path) -> bool:
+    if not (run / "metrics.jsonl").is_file():
+        return False
+    epochs = yaml.safe_load((run / "recipe.yaml").read_text())["epochs"]
+    return len((run / "metrics.jsonl").read_text().splitlines()) == epochs
+
+
 def report(name: str) -> dict[str, Any]:
     seeds = []
     for seed in SEEDS:
         run = RUNS / f"{name}-{seed}"
-        if not (run / "last.pt").is_file():
+        if not is_finished(run):
             continue
         # Paths stay relative: the evaluation names the run, not the machine.
         command = [sys.executable, "-m", "train", "evaluate", str(run.relative_to(ROOT)), "--json"]
