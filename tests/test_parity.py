@@ -38,7 +38,7 @@ def test_the_exported_model_passes_on_every_backend(release: Release) -> None:
     assert [c["backend"] for c in document["cells"]] == ["onnxruntime", "openvino"]
     for cell in document["cells"]:
         assert cell["agreement"] == cell["n"] == 10_000
-        assert cell["accuracy"] == cell["eager_accuracy"] > 0.8
+        assert cell["accuracy"] == cell["eager_accuracy"] > 0.9
         assert 0 < cell["max_abs_logit_diff"] <= cell["tolerance"]
         assert cell["batches"] == {"1": "ok", "2": "ok", "7": "ok", str(MAX_BATCH): "ok", str(MAX_BATCH + 1): "refused"}
     assert json.loads((release.path / PARITY).read_text()) == document

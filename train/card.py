@@ -14,8 +14,8 @@ from hwr_export.files import write_atomic
 from hwr_export.release import MANIFEST, MODEL_CARD
 from train.charts import CONFUSION, CURVES, RISK_COVERAGE, curves_png
 from train.evaluate import EVALUATION
+from train.run_directory import METRICS
 
-METRICS = "metrics.jsonl"
 LAST_EPOCHS = 3
 # Settings of a recipe that a reader asks for first, as far as it has them; recipe.yaml holds all.
 SETTINGS = (

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.checkpoint import CHECKPOINT_JSON, CheckpointInfo, load_checkpoint, read_info
+from hwr_export.datasets.images import IMAGE_SUFFIXES
 from hwr_export.drift import Reference, image_statistics, judge, make_reference, model_statistics
 from hwr_export.errors import CheckpointError, DataError, UsageError
 from hwr_export.files import write_atomic
@@ -22,8 +23,6 @@ from hwr_export.spec import PROBABILITIES
 from train.data import split_training_data
 from train.evaluate import open_runner
 from train.recipe import DataRecipe
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm", ".bmp"}
 
 
 def write_reference(path: Path, out: Path, data_root: Path | None) -> Reference:

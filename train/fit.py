@@ -4,7 +4,6 @@ A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `augment
 (the best epoch on validation) and `last.pt` (everything needed to go on). A kill loses the epoch in hand at most.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +15,12 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-import yaml
 from rich.console import Console
 from torch import nn
 
-from hwr_export.checkpoint import CHECKPOINT_JSON, CheckpointInfo, save_checkpoint
+from hwr_export.checkpoint import CHECKPOINT_JSON
 from hwr_export.console import progress_bar
-from hwr_export.errors import HwrError, UsageError
+from hwr_export.errors import HwrError
 from hwr_export.files import write_atomic
 from hwr_export.models import count_parameters
 from hwr_export.statistics import negative_log_likelihood
@@ -34,14 +32,21 @@ from train.distributed import check_batch, from_first, mean_of_all, parallel, pr
 from train.finetune import set_learning
 from train.garbage import garbage_like, garbage_loss, other_characters
 from train.recipe import Recipe
+from train.run_directory import (
+    BAD_BATCH,
+    LAST,
+    METRICS,
+    RECIPE,
+    SHEET,
+    check_run_directory,
+    keep_bad_batch,
+    keep_epoch,
+    keep_metrics_of,
+    recipe_yaml,
+)
 from train.sheet import write_sheet
-from train.state import State, load_state, new_state, save_state
+from train.state import State, load_state, new_state
 
-LAST = "last.pt"
-METRICS = "metrics.jsonl"
-RECIPE = "recipe.yaml"
-BAD_BATCH = "bad-batch.pt"
-SHEET = "augmented.png"
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -85,22 +90,21 @@ def fit(
         DataError: the data is missing or broken.
         HwrError: the loss stopped being a number.
     """
-    _check_run_directory(out, recipe, resume)
+    check_run_directory(out, recipe, resume)
     split = split_training_data(recipe.data, data_root)
-    garbage = other_characters(recipe, split.data, data_root)
-    return fit_split(recipe, split, out, resume, console, garbage=garbage, tensorboard=tensorboard, on_epoch=on_epoch)
+    return fit_split(recipe, split, out, data_root, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
 
 
 def fit_split(
     recipe: Recipe,
     split: Split,
     out: Path,
+    data_root: Path | None,
     resume: bool,
     console: Console,
     *,
     weights: np.ndarray[Any, Any] | None = None,
     mean_std: tuple[float, float] | None = None,
-    garbage: np.ndarray[Any, Any] | None = None,
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> Path:
@@ -109,9 +113,10 @@ def fit_split(
     Args:
         weights: float (len(split.train),), how often each training image is drawn; None shows each once an epoch.
         mean_std: normalisation to keep from an earlier model; None takes that of the training part.
-        garbage: uint8 (M, H, W), what `other_characters` found.
+        data_root: where the recipe's `garbage_data` is looked for.
     """
-    _check_run_directory(out, recipe, resume)
+    check_run_directory(out, recipe, resume)
+    garbage = other_characters(recipe, split.data, data_root)
     with ExitStack() as stack:
         rank, world = stack.enter_context(process_group())
         check_batch(recipe.batch_size, world)
@@ -137,7 +142,7 @@ def fit_split(
             images=torch.tensor(split.data.images[split.train], device=device),
             labels=torch.tensor(split.data.labels[split.train], device=device),
             weights=None if weights is None else torch.tensor(weights, dtype=torch.float64),
-            garbage=torch.tensor(garbage if garbage is not None else split.data.images[:0], device=device),
+            garbage=torch.tensor(garbage, device=device),
             mean_std=mean_std,
             teachers=teachers,
             rank=rank,
@@ -146,7 +151,7 @@ def fit_split(
         if rank == 0:
             out.mkdir(parents=True, exist_ok=True)
             write_atomic(out / RECIPE, recipe_yaml(recipe))
-            _keep_metrics_of(out / METRICS, state.epoch)
+            keep_metrics_of(out / METRICS, state.epoch)
             write_sheet(out / SHEET, to_unit(batches.images[:64]), recipe)
         console.print(
             f"{recipe.model.name}: {count_parameters(state.model):,} parameters on "
@@ -204,7 +209,7 @@ def _run(
                 best = calibrated_checkpoint(
                     state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
                 ) if improved else None  # fmt: skip
-                _keep(out, state, best, record)
+                keep_epoch(out, state, best, record)
             if log is not None:
                 for name, value in record.items():
                     log.add_scalar(name, value, state.epoch)
@@ -217,21 +222,6 @@ def _run(
                 console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")
             if on_epoch is not None:
                 on_epoch(record)
-
-
-def _keep(out: Path, state: State, best: tuple[CheckpointInfo, bytes] | None, record: dict[str, Any]) -> None:
-    """Write what the epoch made; the state last, for a resumed run repeats whatever it does not know of."""
-    try:
-        if best is not None:
-            save_checkpoint(out, *best)
-        with (out / METRICS).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        save_state(out / LAST, state)
-    except OSError as err:
-        raise HwrError(
-            f"epoch {state.epoch} could not be kept in {out} ({err.strerror or err}); what was kept before is whole: "
-            "make room and continue with --resume"
-        ) from err
 
 
 def _train_epoch(
@@ -266,7 +256,7 @@ def _train_epoch(
             share_of_junk = (len(logits) - len(targets)) * batches.world / junk
             loss = loss + recipe.garbage_weight * share_of_junk * garbage_loss(logits[len(targets) :])
         if not torch.isfinite(loss):
-            _keep_bad_batch(out / BAD_BATCH, state, inputs, targets, logits, step)
+            keep_bad_batch(out / BAD_BATCH, state, inputs, targets, logits, step)
             raise HwrError(
                 f"the training loss became {loss.item()} at step {step + 1} of epoch {state.epoch + 1}; lower "
                 f"learning_rate in the recipe (the last whole epoch is kept; the batch is in {out / BAD_BATCH})"
@@ -331,11 +321,6 @@ def predict(model: nn.Module, images: torch.Tensor, batch: int = 1024) -> np.nda
     return torch.cat([model(part).float().cpu() for part in images.split(batch)]).numpy()
 
 
-def recipe_yaml(recipe: Recipe) -> bytes:
-    """Return the complete recipe, defaults filled in."""
-    return yaml.safe_dump(recipe.model_dump(by_alias=True), sort_keys=False).encode()
-
-
 def to_unit(images: torch.Tensor) -> torch.Tensor:
     """uint8 (N, H, W) -> float32 (N, 1, H, W) in [0, 1]."""
     return images.unsqueeze(1).float() / 255
@@ -373,39 +358,3 @@ def _tensorboard(out: Path, epoch: int) -> Iterator[Any]:
 
     with SummaryWriter(out / "tensorboard", purge_step=epoch + 1) as writer:
         yield writer
-
-
-def _keep_bad_batch(
-    path: Path, state: State, inputs: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor, step: int
-) -> None:
-    """Save what the loss failed on, and the weights it failed with."""
-    torch.save(
-        {
-            "inputs": inputs.cpu(),
-            "labels": targets.cpu(),
-            "logits": logits.detach().cpu(),
-            "epoch": state.epoch + 1,
-            "step": step + 1,
-            "model": state.model.state_dict(),
-        },
-        path,
-    )
-
-
-def _check_run_directory(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Refuse to mix two runs in one directory."""
-    kept = out / RECIPE
-    if not kept.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} exists and is not a run directory; choose another -o")
-        return
-    if not resume:
-        raise UsageError(f"{out} already holds a run; pass --resume to continue it, or choose another -o")
-    if kept.read_bytes() != recipe_yaml(recipe):
-        raise UsageError(f"{out} holds a run of another recipe (see {kept}); choose another -o")
-
-
-def _keep_metrics_of(path: Path, epochs: int) -> None:
-    """Drop lines of epochs that a kill left without a saved state."""
-    lines = path.read_bytes().splitlines(keepends=True)[:epochs] if path.is_file() else []
-    write_atomic(path, b"".join(lines))

@@ -21,15 +21,15 @@ from train.recipe import Recipe
 UNSURE = 0.5  # confidence below which no scanner accepts
 
 
-def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
-    """Return the images of the recipe's `garbage_data`, uint8 (M, H, W): its training part alone.
+def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the training part of the recipe's `garbage_data`, uint8 (M, H, W); no image where it names none.
 
     Raises:
         UsageError: among them is a character that the model is to read, or nothing weighs them.
         DataError: they are missing or broken.
     """
     if recipe.garbage_data is None:
-        return None
+        return data.images[:0]
     if not recipe.garbage_weight:
         raise UsageError(
             "garbage_data without garbage_weight would never be looked at; give the weight, 0.2 to begin with"

@@ -177,7 +177,7 @@ def load_recipe(path: Path) -> Recipe:
     return validated(load_yaml(path), path)
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path, kind: str = "recipe") -> dict[str, Any]:
     """Read the mapping in a YAML file.
 
     Raises:
@@ -186,11 +186,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as err:
-        raise UsageError(f"there is no recipe {path} ({err.strerror})") from err
+        raise UsageError(f"there is no {kind} {path} ({err.strerror})") from err
     except (yaml.YAMLError, UnicodeDecodeError) as err:
         raise UsageError(f"{path} is not YAML: {' '.join(str(err).split())}") from err
     if not isinstance(document, dict):
-        raise UsageError(f"{path} is not a valid recipe: document: input should be a mapping of keys to values")
+        raise UsageError(f"{path} is not a valid {kind}: document: input should be a mapping of keys to values")
     return document
 
 

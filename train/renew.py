@@ -21,7 +21,6 @@ from hwr_export.spec import PROBABILITIES
 from hwr_export.statistics import PairedDifference, paired_difference
 from train.data import Split, load_test, split_training_data
 from train.fit import fit_split
-from train.garbage import other_characters
 from train.recipe import FineTuneRecipe, Recipe
 from train.splits import contents, hold_out
 
@@ -68,10 +67,7 @@ def renew(
     parts = _parts(fresh, [before.data, before_test], known.data.split_seed)
     split, weights = _joined(before, fresh, parts, new_share)
     mean_std = (old.info.preprocessing.mean, old.info.preprocessing.std)
-    garbage = other_characters(recipe, before.data, data_root)
-    fit_split(
-        recipe, split, out / CANDIDATE, resume, console, weights=weights, mean_std=mean_std, garbage=garbage
-    )  # fmt: skip
+    fit_split(recipe, split, out / CANDIDATE, data_root, resume, console, weights=weights, mean_std=mean_std)
     renewed = load_checkpoint(out / CANDIDATE)
 
     console.print(f"comparing both on {len(before_test):,} old and {len(parts['test']):,} new test images")
@@ -109,6 +105,7 @@ def _recipe(old: Checkpoint, path: Path, epochs: int) -> Recipe:
             "schedule": "cosine",
             "early_stop_epochs": None,
             "distil": None,
+            "model": first.model.model_copy(update={"weights": None}),
             "fine_tune": FineTuneRecipe(checkpoint=str(path), train_from="all", lr_decay=0.7),
         }
     )

@@ -68,7 +68,7 @@ def search(
     trials = space.trials if trials is None else trials
     split = split_training_data(space.base.data, data_root)
     try_ends(space, split)
-    work = open_study(space, split, out, console)
+    work = open_study(space, split, out, data_root, console)
     lost = _side_by_side(space, out, data_root, trials, deadline, jobs) if jobs > 1 else work.run(trials, deadline)
     with _locked(out / LOCK):
         work.fail_the_dead()
@@ -89,7 +89,7 @@ def search(
     return found
 
 
-def open_study(space: Space, split: Split, out: Path, console: Console) -> "Work":
+def open_study(space: Space, split: Split, out: Path, data_root: Path | None, console: Console) -> "Work":
     """Create the study in `out`, or open the one that is there.
 
     Raises:
@@ -128,7 +128,7 @@ def open_study(space: Space, split: Split, out: Path, console: Console) -> "Work
                 f"{out} holds a study on other images of {data['name']} than the data root has now; restore them, or "
                 "choose another -o"
             )
-    return Work(space, split, out, study, console)
+    return Work(space, split, out, data_root, study, console)
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class Work:
     space: Space
     split: Split
     out: Path
+    data_root: Path | None
     study: "optuna.Study"
     console: Console
 
@@ -199,7 +200,7 @@ class Work:
             recipe = self.space.recipe(values)
             run = self.out / TRIALS / trial_name(trial.number)
             on_epoch = _watch(trial, recipe.epochs, losses)
-            fit_split(recipe, self.split, run, False, Console(quiet=True), on_epoch=on_epoch)
+            fit_split(recipe, self.split, run, self.data_root, False, Console(quiet=True), on_epoch=on_epoch)
         except TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
             self.console.print(f"trial {trial.number}: pruned after epoch {len(losses)} at loss {losses[-1]:.5f}")
@@ -297,7 +298,7 @@ def _worker(
     console = stderr_console()
     try:
         split = split_training_data(space.base.data, data_root)
-        open_study(space, split, out, console).run(trials, deadline)
+        open_study(space, split, out, data_root, console).run(trials, deadline)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     except HwrError as err:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hwr_export.checkpoint import CHECKPOINT_JSON
 from hwr_export.console import print_table
 from hwr_export.files import json_bytes, write_atomic
-from train.fit import BAD_BATCH, LAST, RECIPE
+from train.run_directory import BAD_BATCH, LAST, RECIPE
 from train.space import Space
 
 if TYPE_CHECKING:

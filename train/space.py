@@ -21,7 +21,7 @@ from hwr_export.files import sha256_bytes
 from hwr_export.spec import Strict
 from train.data import Split
 from train.distil import Teachers
-from train.recipe import Recipe, keys, load_recipe, problems
+from train.recipe import Recipe, keys, load_recipe, load_yaml, problems
 from train.state import new_state
 
 FREE = "model.config."
@@ -141,13 +141,8 @@ def load_space(path: Path) -> Space:
     Raises:
         UsageError: missing, not YAML, or a key or value that the space or the recipe refuses.
     """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except OSError as err:
-        raise UsageError(f"there is no space {path} ({err.strerror})") from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(err).split())}") from err
-    if isinstance(document, dict) and isinstance(document.get("base"), str):
+    document = load_yaml(path, "space")
+    if isinstance(document.get("base"), str):
         document["base"] = load_recipe(path.parent / document["base"])
     try:
         space = Space.model_validate(document)

@@ -14,8 +14,9 @@ from tests.conftest import TINY, silent, tiny_recipe
 from tests.train.test_fit import QUICK, metrics
 from train.__main__ import main
 from train.finetune import grouped, head_of, parts, set_learning
-from train.fit import LAST, fit
+from train.fit import fit
 from train.recipe import FineTuneRecipe
+from train.run_directory import LAST
 
 EDGE = ["stem", "blocks.0", "blocks.1", "blocks.2", "classifier"]
 

@@ -15,7 +15,8 @@ import yaml
 from hwr_export.checkpoint import CHECKPOINT_JSON, load_checkpoint
 from hwr_export.errors import HwrError, UsageError
 from tests.conftest import ROOT, TINY, silent, tiny_recipe
-from train.fit import LAST, METRICS, fit
+from train.fit import fit
+from train.run_directory import LAST, METRICS
 
 QUICK = {"epochs": 2, "data": {"limit": 400, "validation_fraction": 0.3}}
 

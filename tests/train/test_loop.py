@@ -17,8 +17,9 @@ from hwr_export.models import build_model
 from tests.conftest import ROOT, TINY, silent, tiny_recipe
 from tests.train.test_fit import QUICK, metrics
 from train.data import split_training_data
-from train.fit import BAD_BATCH, LAST, SHEET, fit
+from train.fit import fit
 from train.imagenet import load_imagenet
+from train.run_directory import BAD_BATCH, LAST, SHEET
 
 
 def run(recipe, out: Path, **named) -> Path:
@@ -53,11 +54,14 @@ def test_precisions_differ_only_by_rounding(tmp_path: Path) -> None:
 
 
 def test_compiled_is_the_same_training(tmp_path: Path) -> None:
-    changes = QUICK | {"epochs": 1, "precision": "fp32", "optimizer": "sgd", "learning_rate": 0.05}
-    eager = metrics(run(tiny_recipe(**changes), tmp_path / "eager"))[0]
-    compiled = metrics(run(tiny_recipe(**changes, compile=True), tmp_path / "compiled"))[0]
-    # Eager batch norm sums in float32, compiled code more exactly: over an epoch that moves the loss by a thousandth.
-    assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=5e-3)
+    # Compiled dropout draws other numbers. Without it and with one step an epoch nothing but rounding is compared.
+    network = {"name": "edge", "config": {"channels": [8, 8, 12, 16], "dropout": 0.0}}
+    changes = QUICK | {"precision": "fp32", "batch_size": 256, "model": network}
+    eager = metrics(run(tiny_recipe(**changes), tmp_path / "eager"))
+    compiled = metrics(run(tiny_recipe(**changes, compile=True), tmp_path / "compiled"))
+    assert len(eager) == 2
+    for mine, theirs in zip(eager, compiled, strict=True):
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-3)
     load_checkpoint(tmp_path / "compiled")
 
 

@@ -5,8 +5,8 @@ import yaml
 
 from hwr_export.errors import UsageError
 from tests.conftest import ROOT, TINY, tiny_recipe
-from train.fit import recipe_yaml
 from train.recipe import Recipe, load_recipe
+from train.run_directory import recipe_yaml
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "train" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)

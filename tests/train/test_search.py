@@ -25,8 +25,10 @@ from tests.train.test_space import RATE, write_space
 from train import search as module
 from train.__main__ import main
 from train.data import split_training_data
-from train.fit import LAST, METRICS, RECIPE, fit
+from train.fit import fit
+from train.garbage import other_characters
 from train.recipe import load_recipe
+from train.run_directory import LAST, METRICS, RECIPE
 from train.search import JOURNAL, LOCK, SPACE, JournalLock, open_study, search
 from train.search_report import print_results
 from train.space import load_space
@@ -188,7 +190,7 @@ def test_kill_minus_nine_costs_the_trial_in_hand(tmp_path: Path) -> None:
 def test_a_trial_that_was_killed_while_it_was_drawn_is_replaced(tmp_path: Path) -> None:
     path, out = small_space(tmp_path, parameters=RATE | {"batch_size": {"choices": [16, 32]}}), tmp_path / "study"
     space = load_space(path)
-    study = open_study(space, split_training_data(space.base.data, None), out, silent()).study
+    study = open_study(space, split_training_data(space.base.data, None), out, None, silent()).study
     study.enqueue_trial(space.stored_base())
     study.ask({"batch_size": CategoricalDistribution([16, 32])})
     found = run(path, out, trials=1)
@@ -371,3 +373,21 @@ def test_enough_trials_have_importances(tmp_path: Path, monkeypatch: pytest.Monk
     assert sum(found["importances"].values()) == pytest.approx(1, abs=1e-3)
     assert found["importances"]["learning_rate"] > 0.8
     assert found["best"]["trial"] == 0  # the base recipe is the optimum of this one, and was tried first
+
+
+def test_trials_train_against_other_characters_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+
+    def seen(recipe, data, root):
+        pools.append(len(other_characters(recipe, data, root)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.fit.other_characters", seen)
+    letters = {"garbage_weight": 0.3, "garbage_data": {"name": "chars62", "classes": "AEFHK", "limit": 2000}}
+    base = TINY | {"data": {"limit": 400}} | letters
+    path = tmp_path / "space.yaml"
+    parameters = {"learning_rate": {"low": 0.001, "high": 0.01}}
+    path.write_text(yaml.safe_dump({"schema": 1, "name": "s", "base": base, "trials": 1, "parameters": parameters}))
+    with pytest.raises(KeyboardInterrupt):
+        search(path, tmp_path / "out", None, silent())
+    assert pools == [2000]
