@@ -79,6 +79,11 @@ def wilson_interval(successes: int, n: int, z: float = 1.959964) -> tuple[float,
     return low, high
 
 
+def standard_error(rate: float, n: int) -> float:
+    """Return the standard error of a proportion that was measured on `n` images."""
+    return math.sqrt(rate * (1 - rate) / n)
+
+
 def rate_upper_bound(events: int, n: int, confidence: float = 0.95) -> float:
     """Return the exact one-sided upper bound of a rate (Clopper and Pearson 1934), by bisection of the binomial CDF."""
     if n == 0 or events >= n:

@@ -39,7 +39,7 @@ def fetch(dataset: str, data_root: Path | None) -> None:
 @click.option("--tensorboard", is_flag=True, help="Also log to OUT/tensorboard.")
 @DATA
 def fit(recipe: Path, out: Path, resume: bool, tensorboard: bool, data_root: Path | None) -> None:
-    """Train a model as RECIPE says; the best epoch on validation is the checkpoint.
+    """Train a model as RECIPE says; the newest of the best epochs on validation is the checkpoint.
 
     Several processes: `torchrun --nproc-per-node N -m train fit ...`; the recipe's batch is that of all together.
     """
@@ -75,6 +75,10 @@ def fine_tune(
 @click.option(
     "--new-data", required=True, type=click.Path(path_type=Path), help="Folder of images per class, or CSV of paths."
 )
+@click.option(
+    "--replay", multiple=True, type=click.Path(path_type=Path),
+    help="New data of an earlier renewal of CHECKPOINT; once for each.",
+)  # fmt: skip
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Where the checkpoint to ship goes.")
 @click.option("--epochs", default=5, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -91,6 +95,7 @@ def fine_tune(
 def renew(
     checkpoint: Path,
     new_data: Path,
+    replay: tuple[Path, ...],
     out: Path,
     epochs: int,
     new_share: float,
@@ -109,7 +114,7 @@ def renew(
     with quiet_stdout():
         report = run(
             checkpoint, new_data, out, data_root, console,
-            epochs=epochs, new_share=new_share, margin=margin / 100, resume=resume,
+            replay=replay, epochs=epochs, new_share=new_share, margin=margin / 100, resume=resume,
         )  # fmt: skip
     if as_json:
         print_json(report)

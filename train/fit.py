@@ -1,7 +1,8 @@
 """Recipe -> run directory with the best checkpoint: the training loop, readable top to bottom.
 
 A run directory holds `recipe.yaml`, `metrics.jsonl` (a line an epoch), `augmented.png`, `checkpoint.json` + weights
-(the best epoch on validation) and `last.pt` (everything needed to go on). A kill loses the epoch in hand at most.
+(the newest of the best epochs on validation) and `last.pt` (everything needed to go on). A kill loses the epoch in hand
+at most.
 """
 
 import math
@@ -203,12 +204,12 @@ def _run(
                 "validation_accuracy": round(accuracy, 6),
                 "learning_rate": state.schedule.get_last_lr()[-1],
             }
-            improved = (accuracy, -loss) > state.best
-            state.best = max(state.best, (accuracy, -loss))
+            keep = state.is_among_the_best(accuracy, len(logits))
+            state.best_accuracy = max(state.best_accuracy, accuracy)
             if batches.rank == 0:
                 best = calibrated_checkpoint(
                     state.ema.module, logits, recipe, split, batches.mean_std, state.parents, record
-                ) if improved else None  # fmt: skip
+                ) if keep else None  # fmt: skip
                 keep_epoch(out, state, best, record)
             if log is not None:
                 for name, value in record.items():
@@ -216,7 +217,7 @@ def _run(
             progress.remove_task(task)
             console.print(
                 f"epoch {state.epoch:>3}/{recipe.epochs}  train loss {record['train_loss']:.4f}  validation loss "
-                f"{loss:.4f}  accuracy {100 * accuracy:.2f} %{'  best' if improved else ''}"
+                f"{loss:.4f}  accuracy {100 * accuracy:.2f} %{'  kept' if keep else ''}"
             )
             if state.is_done(recipe) and state.epoch < recipe.epochs:
                 console.print(f"stopped: the validation loss has not fallen for {state.stale_epochs} epochs")

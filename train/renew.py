@@ -1,10 +1,11 @@
 """Deployed checkpoint + newly labelled crops -> the checkpoint to ship: the renewed one if it earned it, else the old.
 
-The renewed model starts from the old one and sees old and new images in every batch. It is promoted only when a paired
-test on held-out images says that it is better on the new and, within a margin, no worse on the old.
+The renewed model starts from the old one and sees old and new images in every batch; old are also the new ones of every
+renewal before. It is promoted only when a paired test on held-out images says that it is better on the new and, within
+a margin, no worse on the old.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def renew(
     data_root: Path | None,
     console: Console,
     *,
+    replay: Sequence[Path] = (),
     epochs: int = 5,
     new_share: float = 0.5,
     margin: float = 0.001,
@@ -46,6 +48,7 @@ def renew(
     Args:
         path: checkpoint of one of our recipes, whose data are still there.
         new_data: folder of images per class, or CSV, with the checkpoint's labels.
+        replay: what earlier renewals took as new, each of them.
         new_share: share of new images in a batch; the rest is replay of the old.
         margin: accuracy that the renewed model may lose on the old test images, as a fraction.
 
@@ -63,9 +66,12 @@ def renew(
         raise DataError(f"{known.data.name} is not what {path} was trained on any more (its hash differs)")
     before_test = load_test(known.data, data_root)
     shape = (old.info.preprocessing.height, old.info.preprocessing.width)
+    renewals = old.info.data.get("renewals", [])
+    for earlier in _replayed(replay, renewals, old, shape):
+        before, before_test = _with_earlier(before, before_test, earlier, known.data.split_seed)
     fresh = load_labelled(new_data, old.info.labels, shape)
     parts = _parts(fresh, [before.data, before_test], known.data.split_seed)
-    split, weights = _joined(before, fresh, parts, new_share)
+    split, weights = _joined(before, fresh, parts, new_share, renewals)
     mean_std = (old.info.preprocessing.mean, old.info.preprocessing.std)
     fit_split(recipe, split, out / CANDIDATE, data_root, resume, console, weights=weights, mean_std=mean_std)
     renewed = load_checkpoint(out / CANDIDATE)
@@ -111,6 +117,52 @@ def _recipe(old: Checkpoint, path: Path, epochs: int) -> Recipe:
     )
 
 
+def _replayed(
+    replay: Sequence[Path], renewals: list[dict[str, Any]], old: Checkpoint, shape: tuple[int, int]
+) -> list[Dataset]:
+    """Load what earlier renewals took as new, in their order.
+
+    Raises:
+        DataError: one of them is not there, or something is that none of them took.
+    """
+    given = {data.sha256: data for data in (load_labelled(path, old.info.labels, shape) for path in replay)}
+    wanted = [renewal["sha256"] for renewal in renewals]
+    missing, surplus = [w for w in wanted if w not in given], sorted(set(given) - set(wanted))
+    if missing:
+        raise DataError(
+            f"the checkpoint was renewed before, with {len(missing)} set(s) of images that are not given "
+            f"(sha256 {', '.join(m[:12] for m in missing)}…) and would be forgotten; name each with --replay"
+        )
+    if surplus:
+        raise DataError(
+            f"--replay names {len(surplus)} set(s) of images that no renewal of this checkpoint took (sha256 "
+            f"{', '.join(x[:12] for x in surplus)}…); new images go to --new-data"
+        )
+    return [given[sha256] for sha256 in wanted]
+
+
+def _with_earlier(before: Split, test: Dataset, earlier: Dataset, seed: int) -> tuple[Split, Dataset]:
+    """Add an earlier renewal's images to the old ones, divided as they were then."""
+    parts = _parts(earlier, [before.data, test], seed)
+    joined, offset = _concatenated(before.data, earlier), len(before.data)
+    train = np.concatenate([before.train, parts["train"] + offset])
+    validation = np.concatenate([before.validation, parts["validation"] + offset])
+    return Split(joined, train, validation, before.description), _concatenated(test, _part(earlier, parts["test"]))
+
+
+def _concatenated(first: Dataset, second: Dataset) -> Dataset:
+    """Join two datasets; writers of the one are not those of the other, and are none where either has none."""
+    writers = None
+    if first.writers is not None and second.writers is not None:
+        writers = np.concatenate([first.writers, second.writers + first.writers.max() + 1])
+    return replace(
+        first,
+        images=np.concatenate([first.images, second.images]),
+        labels=np.concatenate([first.labels, second.labels]),
+        writers=writers,
+    )
+
+
 def _parts(fresh: Dataset, known: Iterable[Dataset], seed: int) -> dict[str, np.ndarray[Any, Any]]:
     """Divide the new images into train, validation and test, and refuse those that the old data already hold."""
     content = contents(fresh.images)
@@ -131,16 +183,15 @@ def _parts(fresh: Dataset, known: Iterable[Dataset], seed: int) -> dict[str, np.
 
 
 def _joined(
-    before: Split, fresh: Dataset, parts: dict[str, np.ndarray[Any, Any]], new_share: float
+    before: Split,
+    fresh: Dataset,
+    parts: dict[str, np.ndarray[Any, Any]],
+    new_share: float,
+    renewals: list[dict[str, Any]],
 ) -> tuple[Split, np.ndarray[Any, Any]]:
     """Join old and new into one split and say how often each training image is drawn."""
     offset = len(before.data)
-    data = replace(
-        before.data,
-        images=np.concatenate([before.data.images, fresh.images]),
-        labels=np.concatenate([before.data.labels, fresh.labels]),
-        writers=None,
-    )
+    data = _concatenated(before.data, fresh)
     train = np.concatenate([before.train, parts["train"] + offset])
     validation = np.concatenate([before.validation, parts["validation"] + offset])
     weights = np.concatenate(
@@ -149,9 +200,8 @@ def _joined(
             np.full(len(parts["train"]), new_share / len(parts["train"])),
         ]
     )
-    description = before.description | {
-        "new": {"sha256": fresh.sha256, "share": new_share} | {name: len(i) for name, i in parts.items()}
-    }
+    new = {"sha256": fresh.sha256, "share": new_share} | {name: len(i) for name, i in parts.items()}
+    description = before.description | {"renewals": [*renewals, new]}
     return Split(data, train, validation, description), weights
 
 

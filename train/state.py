@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hwr_export.errors import UsageError
 from hwr_export.files import write_atomic
 from hwr_export.models import build_model
+from hwr_export.statistics import standard_error
 from train.distributed import synchronise_batch_norm
 from train.finetune import grouped, start_from
 from train.imagenet import load_imagenet
@@ -22,7 +23,7 @@ SAVED = ("model", "ema", "optimizer", "schedule", "scaler")
 
 @dataclass
 class State:
-    """`best` is (accuracy, -loss) of the best epoch on validation; `parents` the sha256 of weights learned from."""
+    """`best_accuracy` is the best epoch's on validation; `parents` the sha256 of weights learned from."""
 
     model: nn.Module
     ema: AveragedModel
@@ -31,7 +32,7 @@ class State:
     scaler: torch.amp.GradScaler
     parents: dict[str, str] = field(default_factory=dict)
     epoch: int = 0
-    best: tuple[float, float] = (-1.0, 0.0)
+    best_accuracy: float = 0.0
     lowest_loss: float = math.inf
     stale_epochs: int = 0
 
@@ -39,6 +40,13 @@ class State:
     def by_epoch(self) -> bool:
         """Whether the schedule looks at validation once an epoch instead of advancing at every step."""
         return isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def is_among_the_best(self, accuracy: float, n: int) -> bool:
+        """Whether an accuracy on `n` images is at most one standard error below the best (Breiman et al. 1984).
+
+        The best of fifty noisy epochs is luck; of those that cannot be told from it, the newest is the most annealed.
+        """
+        return accuracy >= self.best_accuracy - standard_error(self.best_accuracy, n)
 
     def is_done(self, recipe: Recipe) -> bool:
         stopped = recipe.early_stop_epochs is not None and self.stale_epochs >= recipe.early_stop_epochs
@@ -81,7 +89,7 @@ def save_state(path: Path, state: State) -> None:
         | {
             "parents": state.parents,
             "epoch": state.epoch,
-            "best": state.best,
+            "best_accuracy": state.best_accuracy,
             "lowest_loss": state.lowest_loss,
             "stale_epochs": state.stale_epochs,
         },
@@ -101,7 +109,7 @@ def load_state(path: Path, state: State) -> None:
         for name in SAVED:
             getattr(state, name).load_state_dict(saved[name])
         parents = saved["parents"]
-        state.epoch, state.best = saved["epoch"], tuple(saved["best"])
+        state.epoch, state.best_accuracy = saved["epoch"], saved["best_accuracy"]
         state.lowest_loss, state.stale_epochs = saved["lowest_loss"], saved["stale_epochs"]
     except Exception as err:  # torch.load raises whatever its unpickler meets in a broken file
         raise UsageError(f"{path} cannot be resumed from ({type(err).__name__}); delete the run directory") from err

@@ -57,6 +57,25 @@ def test_wrong_labels_leave_the_old_checkpoint_in_place(run_dir: Path, tmp_path:
     load_checkpoint(out)
 
 
+def test_a_second_renewal_replays_the_first(run_dir: Path, tmp_path: Path) -> None:
+    first = crops(tmp_path / "first", turned=True, per_class=20)
+    out = tmp_path / "out"
+    renew(run_dir, first, out, None, silent(), epochs=1)
+    with pytest.raises(DataError, match=r"1 set\(s\) of images that no renewal of this checkpoint took"):
+        renew(run_dir, first, tmp_path / "x", None, silent(), replay=[first])
+    candidate = out / CANDIDATE
+    second = crops(tmp_path / "second", turned=False, per_class=25)
+    for path in second.rglob("*.png"):  # the first crops' digits lie on their side: other content
+        if (first / path.relative_to(second)).exists():
+            path.unlink()
+    with pytest.raises(DataError, match=r"renewed before, with 1 set\(s\) .* would be forgotten; name each with --rep"):
+        renew(candidate, second, tmp_path / "y", None, silent())
+    report = renew(candidate, second, tmp_path / "z", None, silent(), replay=[first], epochs=1)
+    renewals = load_checkpoint(tmp_path / "z" / CANDIDATE).info.data["renewals"]
+    assert [r["train"] + r["validation"] + r["test"] for r in renewals] == [200, 50]
+    assert report["on_old"]["n"] == 10_000 + renewals[0]["test"]
+
+
 def test_images_that_are_known_already_are_refused(run_dir: Path, tmp_path: Path) -> None:
     data = load_mnist("test")
     for i in range(10):
