@@ -184,6 +184,25 @@ def bench(
 
 
 @main.command()
+@click.argument("release", type=PathArgument)
+@click.option("--batch", default=1, type=click.IntRange(1), help="Images that come at once.")
+@click.option("--threads", default=1, type=click.IntRange(1), help="Threads that bench gave each backend.")
+@json_option
+def recommend(release: Path, batch: int, threads: int, as_json: bool) -> None:
+    """Tell which file to ship to which backend: the fastest that passed parity, and why not the others."""
+    from hwr_export.recommend import recommend as run
+    from hwr_export.release import Release
+
+    result = run(Release.open(release), batch, threads)
+    if as_json:
+        print_json(result)
+        return
+    print_table(*_recommend_table(result))
+    best = result["recommended"]
+    click.echo(f"Ship {best['path']} on {best['backend']}." if best else "Nothing passed parity: ship nothing.")
+
+
+@main.command()
 @click.argument("images", nargs=-1, required=True, type=PathArgument)
 @click.option("--release", required=True, type=PathArgument, help="Release directory.")
 @json_option
@@ -296,6 +315,25 @@ def _parity_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[A
             *(f"{100 * c[k]:.2f} %" if c[k] is not None else "-" for k in ("accuracy", "eager_accuracy")),
             *(f"{c[k]:.2e}" if c[k] is not None else "-" for k in ("max_abs_logit_diff", "mean_abs_logit_diff")),
             f"{c['tolerance']:.2e}",
+        )
+        for c in result["cells"]
+    ]
+    return columns, rows
+
+
+def _recommend_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    columns = ("backend", "precision", "verdict", "error", "p50 us", "bytes", "vs fp32", "front", "")
+    rows = [
+        (
+            c["backend"],
+            c["precision"],
+            c["verdict"],
+            "-" if c["error_percent"] is None else f"{c['error_percent']:.2f} %",
+            f"{c['latency_us']:,.0f}",
+            f"{c['size_bytes']:,}",
+            "-" if c["speedup"] is None else f"{c['speedup']:.2f}x",
+            "yes" if c["on_front"] else "",
+            c["why"],
         )
         for c in result["cells"]
     ]
