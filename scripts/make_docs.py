@@ -40,6 +40,7 @@ MEASURES = {
     "ece_before_temperature_percent": "ECE before temperature, %",
     "ece_percent": "ECE after, %",
     "garbage_accepted_at_3_percent_rejected_percent": "garbage accepted with 3 % rejected, %",
+    "bars_accepted_percent": "`/ ( ) !` accepted, %",
     "letters_unlike_digits_accepted_percent": "letters unlike digits accepted, %",
     "top_3_percent": "right one among the best three, %",
     "merged_percent": "look-alike cases as one, %",

@@ -20,14 +20,14 @@ SEEDS = (0, 1, 2)  # those of them that were trained are reported
 
 
 def garbage(evaluation: dict[str, Any]) -> float:
-    """Return the share of the synthetic garbage that is accepted where 3 % of the characters are rejected."""
-    kinds = [k for k in evaluation["garbage"]["kinds"].values() if k["synthetic"]]
+    """Return the share of the synthetic garbage, bars apart, accepted where 3 % of the characters are rejected."""
+    kinds = [k for name, k in evaluation["garbage"]["kinds"].items() if k["synthetic"] and name != "bars"]
     return sum(k["accepted"]["3 %"] * k["n"] for k in kinds) / sum(k["n"] for k in kinds)
 
 
-def letters(evaluation: dict[str, Any]) -> float | None:
-    kind = evaluation["garbage"]["kinds"].get("letters unlike digits")
-    return None if kind is None else 100 * kind["accepted"]["3 %"]
+def accepted(evaluation: dict[str, Any], kind: str) -> float | None:
+    found = evaluation["garbage"]["kinds"].get(kind)
+    return None if found is None else 100 * found["accepted"]["3 %"]
 
 
 # What is compared over seeds: key of the evaluation -> how it is told.
@@ -37,7 +37,8 @@ MEASURES = {
     "ece_before_temperature_percent": lambda e: 100 * e["ece_before_temperature"],
     "error_at_3_percent_rejected_percent": lambda e: 100 * e["error_at_rejection"]["3 %"],
     "garbage_accepted_at_3_percent_rejected_percent": lambda e: 100 * garbage(e),
-    "letters_unlike_digits_accepted_percent": letters,
+    "bars_accepted_percent": lambda e: accepted(e, "bars"),
+    "letters_unlike_digits_accepted_percent": lambda e: accepted(e, "letters unlike digits"),
     "top_3_percent": lambda e: None if e.get("top3_accuracy") is None else 100 * e["top3_accuracy"],
     "merged_percent": lambda e: None if e.get("merged_accuracy") is None else 100 * e["merged_accuracy"],
 }

@@ -16,14 +16,18 @@ from hwr_export.glyph import normalize
 
 Images = npt.NDArray[np.uint8]
 
-MARKS = ",.-/:;!?()+=*#%&"
+MARKS = ",.-:;?+=*#%&"
+BARS = "/()!"  # at 28 pixels a person, too, may take them for a 1
 FONT_SIZES = (20, 32, 48, 72)
 # Letters that a person, too, may take for a digit when they stand alone.
 LIKE_DIGITS = "OoIlizZsSBbGgqQD"
 
 
 def synthetic_garbage(height: int, width: int, labels: str, each: int = 250, seed: int = 0) -> dict[str, Images]:
-    """Return kind -> `each` images of that size; punctuation leaves out the marks that are in `labels`."""
+    """Return kind -> `each` images of that size; punctuation leaves out the marks that are in `labels`.
+
+    Bars are a kind of their own: whoever rejects them rejects the 1s that are written like them.
+    """
     kinds: dict[str, Callable[[int, int, np.random.Generator], Images]] = {
         "noise": _noise,
         "blobs": _blob,
@@ -31,14 +35,14 @@ def synthetic_garbage(height: int, width: int, labels: str, each: int = 250, see
         "strokes": _stroke,
         "specks": _specks,
     }
-    marks = [mark for mark in MARKS if mark not in labels]
     made = {}
     for i, (kind, make) in enumerate(kinds.items()):
         rng = np.random.default_rng((seed, i))
         made[kind] = np.stack([make(height, width, rng) for _ in range(each)]).astype(np.uint8)
-    if marks:
-        rng = np.random.default_rng((seed, len(kinds)))
-        made["punctuation"] = np.stack([_mark(marks[i % len(marks)], height, width, rng) for i in range(each)])
+    for i, (kind, some) in enumerate({"punctuation": MARKS, "bars": BARS}.items(), len(kinds)):
+        if marks := [mark for mark in some if mark not in labels]:
+            rng = np.random.default_rng((seed, i))
+            made[kind] = np.stack([_mark(marks[j % len(marks)], height, width, rng) for j in range(each)])
     return made
 
 

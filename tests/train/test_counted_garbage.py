@@ -7,9 +7,9 @@ import pytest
 from hwr_export.errors import DataError
 from hwr_export.labels import ALPHANUMERIC, DIGITS
 from tests.datasets.test_idx import to_idx
-from train.counted_garbage import LIKE_DIGITS, MARKS, real_letters, synthetic_garbage
+from train.counted_garbage import BARS, LIKE_DIGITS, MARKS, real_letters, synthetic_garbage
 
-KINDS = ["noise", "blobs", "blanks", "strokes", "specks", "punctuation"]
+KINDS = ["noise", "blobs", "blanks", "strokes", "specks", "punctuation", "bars"]
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (32, 24)])
@@ -38,7 +38,7 @@ def test_marks_are_centred_as_the_reader_centres_and_those_of_the_label_set_are_
         assert 18 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
         mass = image / image.sum()
         assert abs((mass * np.indices(image.shape)[0]).sum() - 13.5) <= 3
-    assert "punctuation" not in synthetic_garbage(28, 28, DIGITS + MARKS, each=2)
+    assert not {"punctuation", "bars"} & set(synthetic_garbage(28, 28, DIGITS + MARKS + BARS, each=2))
     dash_alone = synthetic_garbage(28, 28, MARKS.replace("-", ""), each=4)["punctuation"]
     assert all(np.ptp(np.nonzero(image)[1]) > np.ptp(np.nonzero(image)[0]) for image in dash_alone)
 

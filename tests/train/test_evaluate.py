@@ -56,7 +56,7 @@ KEYS = [
     "labels",
     "confusion",
 ]
-SYNTHETIC = ["noise", "blobs", "blanks", "strokes", "specks", "punctuation"]
+SYNTHETIC = ["noise", "blobs", "blanks", "strokes", "specks", "punctuation", "bars"]
 
 
 @pytest.fixture(scope="module")
