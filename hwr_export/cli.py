@@ -116,27 +116,41 @@ def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch:
     "--baseline", type=click.Choice(["eager", "goldens"]), default="eager", help="goldens: no torch, no dataset."
 )
 @click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@click.option(
+    "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="Accuracy in points that may go."
+)
+@click.option("--corrupted", default=2000, type=click.IntRange(1), help="Test images seen under 21 scanner conditions.")
+@click.option("--bisect", is_flag=True, help="Name the first layer where a failing file parts.")
 @DATA
 @json_option
 def parity(
-    release: Path, data: str, baseline: Any, backends: tuple[str, ...], data_root: Path | None, as_json: bool
+    release: Path,
+    data: str,
+    baseline: Any,
+    backends: tuple[str, ...],
+    margin: float,
+    corrupted: int,
+    bisect: bool,
+    data_root: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the ONNX files with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
     from hwr_export.parity import ParityConfig
     from hwr_export.parity import parity as run
+    from hwr_export.parity_table import parity_notes, parity_table
     from hwr_export.release import Release
     from hwr_export.verdict import EXIT_CODE
 
     opened = Release.open(release)
     with quiet_stdout():
-        result = run(opened, ParityConfig(data, data_root, baseline, backends), stderr_console().print)
+        config = ParityConfig(data, data_root, baseline, backends, margin, corrupted, bisect)
+        result = run(opened, config, stderr_console().print)
     if as_json:
         print_json(result)
     else:
-        print_table(*_parity_table(result))
-        for cell in result["cells"]:
-            for reason in cell["reasons"]:
-                click.echo(f"{cell['backend']} {cell['precision']}: {reason}")
+        print_table(*parity_table(result))
+        for line in parity_notes(result):
+            click.echo(line)
         click.echo(f"Verdict: {result['verdict']}")
     sys.exit(EXIT_CODE[result["verdict"]])
 
@@ -273,33 +287,6 @@ def _preprocessing(input_size: str, channels: int, mean: float, std: float) -> A
     except ValidationError as err:
         first = err.errors()[0]
         raise UsageError(f"preprocessing cannot have {first['loc'][0]} {first['input']}: {first['msg']}") from err
-
-
-def _parity_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    columns = (
-        "backend",
-        "precision",
-        "verdict",
-        "agreement",
-        "accuracy",
-        "eager",
-        "max diff",
-        "mean diff",
-        "tolerance",
-    )
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["verdict"],
-            f"{c['agreement']}/{c['n']}",
-            *(f"{100 * c[k]:.2f} %" if c[k] is not None else "-" for k in ("accuracy", "eager_accuracy")),
-            *(f"{c[k]:.2e}" if c[k] is not None else "-" for k in ("max_abs_logit_diff", "mean_abs_logit_diff")),
-            f"{c['tolerance']:.2e}",
-        )
-        for c in result["cells"]
-    ]
-    return columns, rows
 
 
 def _bench_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:

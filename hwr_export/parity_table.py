@@ -1,0 +1,66 @@
+"""`parity.json` -> a table and sentences for people."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def parity_table(document: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and one row a cell."""
+    columns = (
+        "backend",
+        "precision",
+        "verdict",
+        "agreement",
+        "accuracy",
+        "change, points (95 %)",
+        "flips -/+/x",
+        "corrupted",
+        "max diff",
+        "tolerance",
+    )
+    return columns, [_row(cell) for cell in document["cells"]]
+
+
+def parity_notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield why each cell is what it is, which stage is at fault, and where the two sides part."""
+    for cell in document["cells"]:
+        name = f"{cell['backend']} {cell['precision']}"
+        yield from (f"{name}: {reason}" for reason in cell["reasons"])
+        if cell["stage_reason"]:
+            fault = f" ({cell['fault']})" if cell["fault"] else ""
+            yield f"{name}: stage at fault: {cell['stage'] or 'unknown'}{fault}: {cell['stage_reason']}"
+        if "bisect" in cell:
+            yield f"{name}: {_parting(cell['bisect'])}"
+
+
+def _row(cell: dict[str, Any]) -> tuple[str, ...]:
+    flips, change, corruptions = cell["flips"], cell["accuracy_delta_pt"], cell["corruptions"]
+    return (
+        cell["backend"],
+        cell["precision"],
+        cell["verdict"],
+        f"{cell['agreement']}/{cell['n']}",
+        "-" if cell["accuracy"] is None else f"{100 * cell['accuracy']:.2f} %",
+        "-" if change is None else f"{change:+.3f} ({cell['delta_ci_pt'][0]:+.3f} to {cell['delta_ci_pt'][1]:+.3f})",
+        "-" if flips is None else "/".join(str(flips[k]) for k in DIRECTIONS),
+        "-" if corruptions is None else f"{corruptions['delta_pt']:+.3f} {corruptions['verdict']}",
+        _small(cell["max_abs_logit_diff"]),
+        _small(cell["tolerance"]),
+    )
+
+
+DIRECTIONS = ("right_to_wrong", "wrong_to_right", "wrong_to_wrong")
+
+
+def _small(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
+
+
+def _parting(bisection: dict[str, Any]) -> str:
+    if "problem" in bisection:
+        return f"no first layer was found: {bisection['problem']}"
+    first = bisection["first"]
+    size = "beyond all measure" if first["difference"] is None else f"by {100 * first['difference']:.2g} %"
+    if bisection["parted"]:
+        return f"{bisection['sides']} part first at {first['layer']} ({first['operator']}), {size}"
+    return f"{bisection['sides']} nowhere part; {first['layer']} ({first['operator']}) adds most, {size} there"
