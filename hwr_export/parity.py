@@ -4,8 +4,11 @@ Never skips: what cannot be loaded or run is a FAIL with its reason. Without the
 carry the eager answers.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from hwr_export.card import write_card
 from hwr_export.cell import Question, judge_file
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
-from hwr_export.release import PARITY, Release
+from hwr_export.release import PARITY, ManifestFile, Release
 from hwr_export.runners import ONNX_BACKENDS, installed
 from hwr_export.verdict import overall
 
@@ -53,11 +56,14 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
     baseline = make_baseline(release, config.baseline, config.data, config.data_root, config.corrupted, say)
     reference = baseline.reference
     question = Question(config.margin_pt / 100, config.bisect)
-    cells = []
-    for model in models:
-        for backend in backends:
-            say(f"comparing {model.path} on {backend} with {len(reference.images):,} answers of the eager model")
-            cells.append(judge_file(release, model, backend, baseline, question))
+
+    def judged(model: ManifestFile, backend: str) -> dict[str, Any]:
+        say(f"comparing {model.path} on {backend} with {len(reference.images):,} answers of the eager model")
+        return judge_file(release, model, backend, baseline, question)
+
+    # Runners have one thread each and leave Python alone while they run, so two of them use two cores.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        cells = list(pool.map(judged, *zip(*product(models, backends), strict=True)))
     document = {
         "schema": 1,
         "release": {"name": release.manifest.name, "manifest_sha256": release.manifest_sha256},

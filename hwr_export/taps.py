@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from hwr_export.errors import RunnerError
@@ -17,7 +17,20 @@ from hwr_export.runners import Arrays
 from hwr_export.spec import INPUT, OUTPUTS
 
 # What preprocessing consists of: the walk from the input ends at the first node that is none of these.
-PREPROCESSING = {"Cast", "Mul", "Add", "Sub", "Div", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Expand", "Concat"}
+PREPROCESSING = {
+    "Cast",
+    "Mul",
+    "Add",
+    "Sub",
+    "Div",
+    "Unsqueeze",
+    "Squeeze",
+    "Reshape",
+    "Transpose",
+    "Expand",
+    "Concat",
+    "Slice",
+}
 # What a quantiser keeps, one for one and in order, whatever it does in between.
 LAYERS = {"Conv": "Conv", "ConvTranspose": "ConvTranspose", "Gemm": "MatMul", "MatMul": "MatMul"}
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -55,6 +68,12 @@ def float_values(model: ModelProto) -> list[Value]:
         for name in node.output
         if kinds.get(name) in FLOATS and not set(node.input) <= weights.keys()
     ]
+
+
+def weights_without_value(model: ModelProto) -> list[str]:
+    """Return the names of float weights that hold NaN or infinity."""
+    floats = [t for t in model.graph.initializer if t.data_type in FLOATS]
+    return [t.name for t in floats if not np.isfinite(numpy_helper.to_array(t)).all()]
 
 
 def preprocessing_values(model: ModelProto) -> list[str]:
