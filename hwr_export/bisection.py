@@ -19,7 +19,7 @@ from hwr_export.stages import NEEDS_ONNX, Stage, Suspect
 IMAGES = 32
 # A value is another one where it differs by this share of its size: float32 sums in another order, halves, 8 bits.
 PARTED = {"fp32": 3e-5, "fp16": 2e-2}
-PARTED_INTEGER = 0.25
+PARTED_INTEGER = 0.15
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Needs the package onnx, which a device may not have; whoever calls says so. Never changes what a graph computes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +38,13 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 @dataclass(frozen=True)
 class Value:
-    """An inner value of a graph: its name, the operator that makes it, and the layer it belongs to in words."""
+    """An inner value of a graph: its name, the operator that makes it, and the layer it belongs to in words; the shape
+    of that layer's weight, its numbers ascending, empty where it has none."""
 
     name: str
     operator: str
     layer: str
+    weight_shape: tuple[int, ...] = ()
 
 
 def load_graph(model: bytes, source: str) -> ModelProto:
@@ -62,8 +64,9 @@ def float_values(model: ModelProto) -> list[Value]:
     """Return every floating-point value that a node makes, in the order of the graph."""
     kinds = {v.name: v.type.tensor_type.elem_type for v in [*model.graph.value_info, *model.graph.output]}
     weights = _weights(model)
+    shapes = {t.name: tuple(sorted(t.dims)) for t in model.graph.initializer}
     return [
-        Value(name, node.op_type, _layer(node, weights))
+        Value(name, node.op_type, *_layer(node, weights, shapes))
         for node in model.graph.node
         for name in node.output
         if kinds.get(name) in FLOATS and not set(node.input) <= weights.keys()
@@ -102,18 +105,19 @@ def with_outputs(model: ModelProto, names: Sequence[str]) -> bytes:
 def pair_values(reference: ModelProto, other: ModelProto) -> list[tuple[Value, Value]]:
     """Return the values of two graphs that stand for the same thing, in the order of the first.
 
-    Values of the same name, where every layer of the first has its namesake of the same operator in the other; else the
-    layers one by one, if both graphs have the same in the same order; else nothing.
+    Values of the same name, where every layer of the first has its namesake of the same operator in the other; else
+    layers of the same kind and weight shape, the first with the first, if both graphs have as many; else nothing.
     """
     ours, theirs = float_values(reference), float_values(other)
     by_name = {v.name: v for v in theirs}
     layers = [v for v in ours if v.operator in LAYERS]
     if layers and all(v.name in by_name and by_name[v.name].operator == v.operator for v in layers):
         return [(v, by_name[v.name]) for v in ours if v.name in by_name]
-    other_layers = [v for v in theirs if v.operator in LAYERS]
-    if [LAYERS[v.operator] for v in layers] == [LAYERS[v.operator] for v in other_layers]:
-        return list(zip(layers, other_layers, strict=True))
-    return []
+    kinds, other_kinds = _by_kind(layers), _by_kind([v for v in theirs if v.operator in LAYERS])
+    if {k: len(v) for k, v in kinds.items()} != {k: len(v) for k, v in other_kinds.items()}:
+        return []
+    partner = {a.name: b for kind, same in kinds.items() for a, b in zip(same, other_kinds[kind], strict=True)}
+    return [(v, partner[v.name]) for v in layers]
 
 
 def reference_outputs(model: bytes, images: npt.NDArray[np.uint8], names: Sequence[str] = OUTPUTS) -> Arrays:
@@ -138,12 +142,19 @@ def _weights(model: ModelProto) -> dict[str, str]:
     return found
 
 
-def _layer(node: NodeProto, weights: dict[str, str]) -> str:
-    """Return the module that a node's weight belongs to, as its exporter named it, else the node itself."""
-    named = [weights[name] for name in _weight_names(node) if name in weights and "." in weights[name]]
-    return named[0].rsplit(".", 1)[0] if named else node.name or node.op_type
+def _by_kind(layers: Sequence[Value]) -> dict[tuple[str, tuple[int, ...]], list[Value]]:
+    """Group layers by what they are; a graph may be written in another order, its like layers are not."""
+    found: dict[tuple[str, tuple[int, ...]], list[Value]] = {}
+    for value in layers:
+        found.setdefault((LAYERS[value.operator], value.weight_shape), []).append(value)
+    return found
 
 
-def _weight_names(node: NodeProto) -> Iterator[str]:
+def _layer(node: NodeProto, weights: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> tuple[str, tuple[int, ...]]:
+    """Return the module that a node's weight belongs to, as its exporter named it, else the node; and that shape."""
     if node.op_type in LAYERS:
-        yield from node.input[1:]
+        for name in node.input:
+            if name in weights:
+                root = weights[name]
+                return root.rsplit(".", 1)[0] if "." in root else node.name or node.op_type, shapes.get(root, ())
+    return node.name or node.op_type, ()
