@@ -10,9 +10,11 @@ from onnx import numpy_helper
 
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.files import sha256_file
+from hwr_export.goldens import Goldens
 from hwr_export.parity import ParityConfig, parity
-from hwr_export.release import MANIFEST, PARITY, Release
+from hwr_export.release import GOLDENS, MANIFEST, PARITY, Release
 from tests.conftest import MAX_BATCH, change_weight, one_json
+from tests.faults import with_integers
 
 QUICK = {"corrupted": 100}
 
@@ -125,6 +127,52 @@ def test_changed_goldens_are_refused(release_dir: Path) -> None:
     (release_dir / "goldens.npz").write_bytes(b"x")
     with pytest.raises(ReleaseError, match="not the file the manifest vouches for"):
         parity(Release.open(release_dir), ParityConfig())
+
+
+def test_the_cell_holds_all_three_layers(release: Release) -> None:
+    document = parity(release, ParityConfig(backends=("onnxruntime",), margin_pt=0.2, corrupted=50))
+    assert document["noise"].keys() == {"float64", "batch", "threads"}
+    (cell,) = document["cells"]
+    assert cell["flips"] == {
+        "total": 0, "right_to_wrong": 0, "wrong_to_right": 0, "wrong_to_wrong": 0, "unlabelled": 0
+    }  # fmt: skip
+    assert (cell["accuracy_delta_pt"], cell["margin_pt"], cell["needed_n"], cell["stage"]) == (0, 0.2, 0, None)
+    assert cell["delta_ci_pt"] == pytest.approx([-0.027, 0.027], abs=1e-3)
+    assert cell["numbers"]["gated"]
+    assert cell["numbers"]["logits"]["cosine_min"] > 0.999999
+    assert cell["task"]["rates"].keys() == {"accuracy", "not read wrongly", "read correctly"}
+    assert cell["task"]["ece"]["drift"] == pytest.approx(0, abs=1e-6)
+    assert len(cell["corruptions"]["conditions"]) == 21
+    assert cell["corruptions"]["verdict"] == "PASS"
+
+
+def test_an_integer_file_is_judged_by_what_it_does(release: Release, tmp_path: Path, hwr) -> None:
+    source = release.onnx("fp32")
+    goldens = Goldens.from_bytes(release.read(release.entry(GOLDENS)), GOLDENS)
+    integers = with_integers(release.read(source), goldens.images[:250], tmp_path)
+    with release.change() as change:
+        change.write("model.int8-cpu.onnx", integers, "onnx", [source.sha256], "int8-cpu")
+    backend = ("--backend", "onnxruntime")
+    wide = one_json(hwr("parity", release.path, "--json", *backend, "--margin", 2, "--corrupted", 100).stdout)
+    cell = wide["cells"][1]
+    assert (cell["precision"], cell["verdict"], cell["tolerance"]) == ("int8-cpu", "PASS", None)
+    assert "decisions and the task decide" in cell["tolerance_reason"]
+    assert cell["max_abs_logit_diff"] > 0.01
+    assert sum(v for k, v in cell["flips"].items() if k != "total") == cell["flips"]["total"] > 0
+
+    result = hwr("parity", release.path, *backend, "--baseline", "goldens")
+    assert result.exit_code == 3
+    assert "more images like these would decide" in result.stdout
+    document = json.loads((release.path / PARITY).read_text())
+    assert document["cells"][1]["needed_n"] > 0
+    assert document["cells"][1]["corruptions"] is None
+    assert [c["verdict"] for c in document["cells"]] == ["PASS", "UNDECIDED"]
+    assert "| int8-cpu | UNDECIDED |" in (release.path / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("words", [("--margin", "0"), ("--margin", "-1"), ("--corrupted", "0"), ("--margin", "x")])
+def test_impossible_margins_are_wrong_usage(release_dir: Path, hwr, words: tuple[str, str]) -> None:
+    assert hwr("parity", release_dir, *words).exit_code == 2
 
 
 def test_goldens_alone_decide_without_dataset_or_torch(release_dir: Path, hwr_process, tmp_path: Path) -> None:

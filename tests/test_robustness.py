@@ -62,3 +62,12 @@ def test_the_same_image_under_every_condition_is_not_twenty_one_images() -> None
     found = compare_conditions([Condition(k, s, labels, exported) for k, s in ALL], labels, None, 0.001)
     assert found.together.design_effect > 20
     assert judge_robustness(found)[1]
+
+
+def test_a_margin_finer_than_the_conditions_can_tell_refuses_but_does_not_ask_for_more() -> None:
+    labels = np.zeros(2000, int)
+    found = compare_conditions(made(np.random.default_rng(2), 2000, 0.003, 0.0028, labels), labels, None, 0.0003)
+    assert found.together.lower < -found.margin
+    assert judge_robustness(found) == ([], [])
+    worse = compare_conditions(made(np.random.default_rng(2), 2000, 0.006, 0.003, labels), labels, None, 0.0003)
+    assert judge_robustness(worse)[0]
