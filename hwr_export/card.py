@@ -118,7 +118,7 @@ def _parity(parity: dict[str, Any] | None) -> str:
             _percent(c["accuracy"]),
             _percent(c["eager_accuracy"]),
             "-" if c["max_abs_logit_diff"] is None else f"{c['max_abs_logit_diff']:.2g}",
-            f"{c['tolerance']:.2g}",
+            "-" if c["tolerance"] is None else f"{c['tolerance']:.2g}",
         )
         for c in parity["cells"]
     ]

@@ -116,27 +116,41 @@ def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch:
     "--baseline", type=click.Choice(["eager", "goldens"]), default="eager", help="goldens: no torch, no dataset."
 )
 @click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@click.option(
+    "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="Accuracy in points that may go."
+)
+@click.option("--corrupted", default=2000, type=click.IntRange(1), help="Test images seen under 21 scanner conditions.")
+@click.option("--bisect", is_flag=True, help="Name the first layer where a failing file parts.")
 @DATA
 @json_option
 def parity(
-    release: Path, data: str, baseline: Any, backends: tuple[str, ...], data_root: Path | None, as_json: bool
+    release: Path,
+    data: str,
+    baseline: Any,
+    backends: tuple[str, ...],
+    margin: float,
+    corrupted: int,
+    bisect: bool,
+    data_root: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare the ONNX files with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
     from hwr_export.parity import ParityConfig
     from hwr_export.parity import parity as run
     from hwr_export.release import Release
+    from hwr_export.tables import parity_notes, parity_table
     from hwr_export.verdict import EXIT_CODE
 
     opened = Release.open(release)
     with quiet_stdout():
-        result = run(opened, ParityConfig(data, data_root, baseline, backends), stderr_console().print)
+        config = ParityConfig(data, data_root, baseline, backends, margin, corrupted, bisect)
+        result = run(opened, config, stderr_console().print)
     if as_json:
         print_json(result)
     else:
-        print_table(*_parity_table(result))
-        for cell in result["cells"]:
-            for reason in cell["reasons"]:
-                click.echo(f"{cell['backend']} {cell['precision']}: {reason}")
+        print_table(*parity_table(result))
+        for line in parity_notes(result):
+            click.echo(line)
         click.echo(f"Verdict: {result['verdict']}")
     sys.exit(EXIT_CODE[result["verdict"]])
 
@@ -162,6 +176,7 @@ def bench(
     from hwr_export.bench import BenchConfig
     from hwr_export.bench import bench as run
     from hwr_export.release import Release
+    from hwr_export.tables import bench_table
 
     opened = Release.open(release)
     limit = opened.spec.max_batch
@@ -180,7 +195,7 @@ def bench(
         return
     for missing in result["absent"]:
         click.echo(f"{missing['backend']} not measured: {missing['reason']}")
-    print_table(*_bench_table(result))
+    print_table(*bench_table(result))
 
 
 @main.command()
@@ -192,12 +207,13 @@ def recommend(release: Path, batch: int, threads: int, as_json: bool) -> None:
     """Tell which file to ship to which backend: the fastest that passed parity, and why not the others."""
     from hwr_export.recommend import recommend as run
     from hwr_export.release import Release
+    from hwr_export.tables import recommend_table
 
     result = run(Release.open(release), batch, threads)
     if as_json:
         print_json(result)
         return
-    print_table(*_recommend_table(result))
+    print_table(*recommend_table(result))
     best = result["recommended"]
     click.echo(f"Ship {best['path']} on {best['backend']}." if best else "Nothing passed parity: ship nothing.")
 
@@ -292,66 +308,3 @@ def _preprocessing(input_size: str, channels: int, mean: float, std: float) -> A
     except ValidationError as err:
         first = err.errors()[0]
         raise UsageError(f"preprocessing cannot have {first['loc'][0]} {first['input']}: {first['msg']}") from err
-
-
-def _parity_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    columns = (
-        "backend",
-        "precision",
-        "verdict",
-        "agreement",
-        "accuracy",
-        "eager",
-        "max diff",
-        "mean diff",
-        "tolerance",
-    )
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["verdict"],
-            f"{c['agreement']}/{c['n']}",
-            *(f"{100 * c[k]:.2f} %" if c[k] is not None else "-" for k in ("accuracy", "eager_accuracy")),
-            *(f"{c[k]:.2e}" if c[k] is not None else "-" for k in ("max_abs_logit_diff", "mean_abs_logit_diff")),
-            f"{c['tolerance']:.2e}",
-        )
-        for c in result["cells"]
-    ]
-    return columns, rows
-
-
-def _recommend_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    columns = ("backend", "precision", "verdict", "error", "p50 us", "bytes", "vs fp32", "front", "")
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["verdict"],
-            "-" if c["error_percent"] is None else f"{c['error_percent']:.2f} %",
-            f"{c['latency_us']:,.0f}",
-            f"{c['size_bytes']:,}",
-            "-" if c["speedup"] is None else f"{c['speedup']:.2f}x",
-            "yes" if c["on_front"] else "",
-            c["why"],
-        )
-        for c in result["cells"]
-    ]
-    return columns, rows
-
-
-def _bench_table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    columns = ("backend", "precision", "batch", "threads", "n", "p50 us", "p90 us", "p99 us", "images/s", "vs eager")
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["batch"],
-            c["threads"],
-            c["n"],
-            *(f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "images_per_s")),
-            "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
-        )
-        for c in result["cells"]
-    ]
-    return columns, rows

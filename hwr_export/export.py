@@ -34,6 +34,7 @@ from hwr_export.glyph import load_grey, normalize
 from hwr_export.goldens import SYNTHETIC, Goldens, pick_per_class, synthetic_images
 from hwr_export.labels import check_labels
 from hwr_export.models import count_parameters
+from hwr_export.numbers import tolerance_from_goldens
 from hwr_export.onnx_model import DEFAULT_OPSET, onnx_from_program
 from hwr_export.program import program_from_network, refuse_train_mode
 from hwr_export.release import (
@@ -48,7 +49,6 @@ from hwr_export.runners import installed as backend_installed
 from hwr_export.runners import onnx_runner
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.spec import LOGITS, PROBABILITIES, ModelSpec, Preprocessing
-from hwr_export.verdict import tolerance_from_goldens
 
 GOLDENS_TOTAL = 256
 

@@ -4,9 +4,6 @@ Logits and probabilities are float (N, classes); labels and predictions int (N,)
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -91,14 +88,15 @@ def rate_upper_bound(events: int, n: int, confidence: float = 0.95) -> float:
     low, high = events / n, 1.0
     for _ in range(60):
         middle = (low + high) / 2
-        if _binomial_cdf(events, n, middle) > 1 - confidence:
+        if binomial_cdf(events, n, middle) > 1 - confidence:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def _binomial_cdf(k: int, n: int, p: float) -> float:
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """Return P(X <= k) of a binomial X."""
     if p <= 0 or p >= 1:
         return 1.0 if p <= 0 else 0.0
     log_n = math.lgamma(n + 1)
@@ -119,7 +117,7 @@ def clustered_interval(correct: npt.NDArray[np.bool_], clusters: IntArray, z: fl
     p = float(correct.mean())
     if p in (0.0, 1.0):
         return wilson_interval(int(correct.sum()), n, z)
-    effective = n / _design_effect(correct.astype(float), clusters)
+    effective = n / design_effect(correct.astype(float), clusters)
     centre = (p + z * z / (2 * effective)) / (1 + z * z / effective)
     half = z / (1 + z * z / effective) * math.sqrt(p * (1 - p) / effective + z * z / (4 * effective**2))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -179,76 +177,7 @@ def expected_calibration_error(probabilities: FloatArray, labels: IntArray, bins
     return sum(gaps) / len(labels)
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """Two models on the same images: accuracy of the new minus that of the old, and what backs it.
-
-    `fixed` images only the new has right, `broken` only the old; `lower` and `upper` are one-sided bounds of the
-    difference; `p_no_better` is the exact one-sided McNemar test of "the new is not better" (images independent).
-    """
-
-    n: int
-    fixed: int
-    broken: int
-    difference: float
-    lower: float
-    upper: float
-    p_no_better: float
-
-
-def paired_difference(
-    new: npt.NDArray[np.bool_],
-    old: npt.NDArray[np.bool_],
-    clusters: IntArray | None = None,
-    confidence: float = 0.95,
-) -> PairedDifference:
-    """Compare two models on the same images by which of them each has right.
-
-    The bounds are Tango's score bounds (1998), which stay honest when few images or none tell the models apart; where
-    images come in clusters (by writer), at the effective sample size n / design effect.
-
-    Args:
-        new, old: bool (N,), whether each image was answered right.
-        clusters: int (N,), or None for independent images.
-        confidence: of each one-sided bound.
-    """
-    n = len(new)
-    fixed, broken = int((new & ~old).sum()), int((old & ~new).sum())
-    difference = (fixed - broken) / n
-    shrink = 1 / _design_effect(new.astype(float) - old.astype(float), clusters)
-    z = NormalDist().inv_cdf(confidence)
-    b, c, size = fixed * shrink, broken * shrink, n * shrink
-    lower = _crossing(lambda d: _tango(b, c, size, d) - z, -1.0, difference)
-    upper = _crossing(lambda d: _tango(b, c, size, d) + z, difference, 1.0)
-    discordant = fixed + broken
-    p = 1.0 if not fixed else 1 - _binomial_cdf(fixed - 1, discordant, 0.5)
-    return PairedDifference(n, fixed, broken, difference, lower, upper, p)
-
-
-def _tango(b: float, c: float, n: float, delta: float) -> float:
-    """Tango's score statistic of a paired difference of proportions; it falls as `delta` grows."""
-    linear = -b - c + (2 * n - b + c) * delta
-    constant = -c * delta * (1 - delta)
-    q = (math.sqrt(max(0.0, linear * linear - 8 * n * constant)) - linear) / (4 * n)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = b - c - n * delta
-    if variance <= 0:
-        return math.copysign(math.inf, distance) if distance else 0.0
-    return distance / math.sqrt(variance)
-
-
-def _crossing(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a falling function crosses zero in [low, high], by bisection."""
-    for _ in range(80):
-        middle = (low + high) / 2
-        if falling(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _design_effect(values: FloatArray, clusters: IntArray | None) -> float:
+def design_effect(values: FloatArray, clusters: IntArray | None) -> float:
     """Return by how much clustering inflates the variance of a mean (Kish 1965), never below 1."""
     if clusters is None or len(values) < 2 or float(values.var()) == 0:
         return 1.0

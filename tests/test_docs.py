@@ -93,6 +93,22 @@ def test_the_table_of_models_shows_the_committed_figures(name: str) -> None:
     assert f"| {' | '.join(cells)} | {100 * figures['ece']:.2f} % |" in (ROOT / "README.md").read_text()
 
 
+def test_the_page_about_parity_shows_the_committed_run() -> None:
+    run = json.loads((ROOT / "docs" / "figures" / "parity-digits.json").read_text())
+    page = (ROOT / "docs" / "parity.md").read_text()
+    for cell in run["cells"]:
+        low, high = cell["delta_ci_pt"]
+        conditions = cell["corruptions"]
+        assert (
+            f"| {cell['backend']} | {cell['precision']} | {cell['verdict']} | {cell['agreement']}/{cell['n']} | "
+            f"{cell['accuracy_delta_pt']:+.3f} ({low:+.3f} to {high:+.3f}) | "
+            f"{conditions['delta_pt']:+.3f} {conditions['verdict']} | "
+            f"{cell['max_abs_logit_diff']:.1e} | {cell['tolerance']:.1e} |"
+        ) in page
+        assert f"by {cell['task']['writers']}\nwriters" in page
+    assert ", ".join(f"{v:.1e} ({k})" for k, v in run["noise"].items()) in page
+
+
 def test_nothing_speaks_of_this_machine() -> None:
     import subprocess
 

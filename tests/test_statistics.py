@@ -4,14 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hwr_export.statistics import (
-    _tango,
     area_under_risk_coverage,
     clustered_interval,
     confidence_at_rejection,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
-    paired_difference,
     rate_upper_bound,
     rejection_threshold,
     reliability,
@@ -121,65 +119,6 @@ def test_risk_and_coverage_of_known_cases() -> None:
     assert [risk_at_rejection(confidence, correct, r) for r in (0, 0.25, 0.5, 1)] == [0.5, pytest.approx(1 / 3), 0, 0]
     assert area_under_risk_coverage(confidence, correct) == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
     assert area_under_risk_coverage(confidence, ~correct) > area_under_risk_coverage(confidence, correct)
-
-
-# -- paired comparison -----------------------------------------------------------------------------------------------
-
-
-def answers(n: int, fixed: int, broken: int, wrong: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return (new, old) with that many discordant images, and `wrong` that both have wrong."""
-    new, old = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
-    old[:fixed] = False
-    new[fixed : fixed + broken] = False
-    new[n - wrong :] = old[n - wrong :] = wrong == 0
-    return new, old
-
-
-def test_the_bounds_solve_the_score_equation() -> None:
-    found = paired_difference(*answers(44, 1, 0), confidence=0.975)
-    assert (found.fixed, found.broken) == (1, 0)
-    assert found.difference == pytest.approx(1 / 44)
-    assert found.lower < 0 < found.difference < found.upper
-    assert _tango(1, 0, 44, found.lower) == pytest.approx(1.959964, abs=1e-5)
-    assert _tango(1, 0, 44, found.upper) == pytest.approx(-1.959964, abs=1e-5)
-
-
-def test_no_disagreement_still_bounds_the_difference() -> None:
-    found = paired_difference(*answers(10_000, 0, 0))
-    z2 = 1.6448536269514722**2
-    assert found.difference == 0
-    assert found.lower == pytest.approx(-z2 / (10_000 + z2), rel=1e-3)
-    assert found.upper == pytest.approx(-found.lower, rel=1e-6)
-    assert found.p_no_better == 1.0
-
-
-@given(st.integers(0, 30), st.integers(0, 30), st.integers(100, 3000))
-def test_swapping_the_models_mirrors_the_bounds(fixed: int, broken: int, n: int) -> None:
-    new, old = answers(n, fixed, broken)
-    one, other = paired_difference(new, old), paired_difference(old, new)
-    assert one.difference == pytest.approx(-other.difference, abs=1e-9)
-    assert one.lower == pytest.approx(-other.upper, abs=1e-6)
-    assert one.lower <= one.difference <= one.upper
-
-
-def test_the_lower_bound_holds_its_error_rate() -> None:
-    rng = np.random.default_rng(0)
-    missed = 0
-    for _ in range(1000):
-        kind = rng.choice(3, 600, p=[0.02, 0.01, 0.97])
-        found = paired_difference(kind != 1, kind != 0)
-        missed += found.lower > 0.01
-    assert missed / 1000 < 0.07
-
-
-def test_clusters_widen_the_bounds() -> None:
-    new, old = answers(1000, 30, 10)
-    writers = np.arange(1000) // 40
-    assert paired_difference(new, old, writers).lower < paired_difference(new, old).lower
-
-
-def test_mcnemar_is_the_exact_binomial() -> None:
-    assert paired_difference(*answers(100, 8, 2)).p_no_better == pytest.approx(56 / 1024)
 
 
 judged = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=300)

@@ -10,7 +10,7 @@ import hwr_export
 from tests.conftest import ROOT, one_json
 
 BORDER = ("torch", "torchvision", "onnx", "onnxscript", "safetensors")
-ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "runners.eager"}
+ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "runners.eager", "taps"}
 
 
 def torch_free_modules() -> list[str]:

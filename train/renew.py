@@ -17,9 +17,9 @@ from hwr_export.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hwr_export.datasets import Dataset, load_labelled
 from hwr_export.errors import DataError, UsageError
 from hwr_export.files import json_bytes, write_atomic
+from hwr_export.paired import PairedDifference, paired_difference
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.spec import PROBABILITIES
-from hwr_export.statistics import PairedDifference, paired_difference
 from train.data import Split, load_test, split_training_data
 from train.fit import fit_split
 from train.recipe import FineTuneRecipe, Recipe

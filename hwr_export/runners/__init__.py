@@ -7,6 +7,7 @@ and refuses to exist on a device other than the one it names.
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -30,9 +31,10 @@ class Runner(ABC):
 
     backend: str
 
-    def __init__(self, spec: ModelSpec, threads: int = 1) -> None:
+    def __init__(self, spec: ModelSpec, threads: int = 1, outputs: Sequence[str] = OUTPUTS) -> None:
         self.spec = spec
         self.threads = threads
+        self.outputs = tuple(outputs)
 
     @final
     def infer(self, inputs: Arrays) -> Arrays:
@@ -42,7 +44,7 @@ class Runner(ABC):
             inputs: `image` uint8 (N, H, W), 1 <= N <= max_batch.
 
         Returns:
-            `logits` and `probabilities`, float32 (N, classes).
+            `logits` and `probabilities`, float32 (N, classes); or the outputs that were asked for instead.
 
         Raises:
             RunnerError: an input the graph was not exported for, or the backend failed.
@@ -55,7 +57,7 @@ class Runner(ABC):
         """Run any number of images in batches of `batch` (default max_batch) and join the outputs."""
         size = batch or self.spec.max_batch
         parts = [self.infer({INPUT: images[i : i + size]}) for i in range(0, len(images), size)]
-        return {name: np.concatenate([p[name] for p in parts]) for name in OUTPUTS}
+        return {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
 
     def __enter__(self) -> Self:
         self._open()
@@ -69,6 +71,10 @@ class Runner(ABC):
     def version(self) -> str:
         """Return the version of the package that runs the model."""
         return str(importlib.import_module(self.backend).__version__)
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the model file says about itself; nothing where the backend cannot tell."""
+        return {}
 
     @abstractmethod
     def _open(self) -> None: ...
@@ -101,7 +107,9 @@ def installed(backend: str) -> bool:
     return importlib.util.find_spec(ONNX_BACKENDS[backend][1]) is not None
 
 
-def onnx_runner(backend: str, model: bytes, spec: ModelSpec, threads: int = 1) -> Runner:
+def onnx_runner(
+    backend: str, model: bytes, spec: ModelSpec, threads: int = 1, outputs: Sequence[str] = OUTPUTS
+) -> Runner:
     """Return a runner of ONNX bytes on a backend by name.
 
     Raises:
@@ -113,7 +121,7 @@ def onnx_runner(backend: str, model: bytes, spec: ModelSpec, threads: int = 1) -
     if not installed(backend):
         raise UsageError(f"the backend {backend} needs the package {package}: pip install 'hwr-export[{extra}]'")
     module, _, name = target.partition(":")
-    runner: Runner = getattr(importlib.import_module(module), name)(model, spec, threads)
+    runner: Runner = getattr(importlib.import_module(module), name)(model, spec, threads, outputs)
     return runner
 
 

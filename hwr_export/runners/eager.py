@@ -1,7 +1,9 @@
 """The eager PyTorch model: the baseline that everything else is compared with. The one runner that imports torch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +11,7 @@ import torch
 
 from hwr_export.checkpoint import Checkpoint, load_checkpoint
 from hwr_export.errors import RunnerError
-from hwr_export.program import Recognizer
+from hwr_export.program import Recognizer, program_from_network
 from hwr_export.runners import Arrays, Runner
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
@@ -47,6 +49,37 @@ class EagerRunner(Runner):
         finally:
             self._recognizer.float()
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
+
+    def inner_values(self, images: npt.NDArray[np.uint8]) -> Arrays:
+        """Return every floating-point value on the way from images uint8 (N, H, W) to the outputs, in order.
+
+        They bear the names that an export of this network gives them.
+
+        Raises:
+            ExportError: the network cannot be traced.
+        """
+        program = program_from_network(self._recognizer.network, self.spec).run_decompositions()
+        values: Arrays = {}
+
+        class Recorder(torch.fx.Interpreter):
+            def run_node(self, n: torch.fx.Node) -> Any:
+                value = super().run_node(n)
+                if n.op == "call_function" and isinstance(value, torch.Tensor) and value.is_floating_point():
+                    values[n.name] = value.numpy()
+                return value
+
+        with torch.inference_mode():
+            outputs = Recorder(program.module(check_guards=False)).run(torch.tensor(images))
+        return values | {name: output.numpy() for name, output in zip(OUTPUTS, outputs, strict=True)}
+
+    @contextmanager
+    def threads_set_to(self, threads: int) -> Iterator[None]:
+        """Run with another number of threads for a while; the number is the process's, so it is put back."""
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self.threads)
 
     def _open(self) -> None:
         torch.set_num_threads(self.threads)

@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU: the only file that imports onnxruntime for inference."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime
 
@@ -33,19 +35,22 @@ def open_session(model: bytes, provider: str, threads: int) -> onnxruntime.Infer
 class OnnxRuntimeRunner(Runner):
     backend = "onnxruntime"
 
-    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1) -> None:
-        super().__init__(spec, threads)
+    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1, outputs: Sequence[str] = OUTPUTS) -> None:
+        super().__init__(spec, threads, outputs)
         self._model = model
 
     def _open(self) -> None:
         self._session = open_session(self._model, CPU, self.threads)
 
+    def metadata(self) -> dict[str, str]:
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def _infer(self, inputs: Arrays) -> Arrays:
         try:
-            values = self._session.run(list(OUTPUTS), inputs)
+            values = self._session.run(list(self.outputs), inputs)
         except Exception as err:  # see open_session
             raise RunnerError(f"ONNX Runtime failed: {str(err).splitlines()[0]}") from err
-        return {name: np.asarray(value) for name, value in zip(OUTPUTS, values, strict=True)}
+        return {name: np.asarray(value) for name, value in zip(self.outputs, values, strict=True)}
 
     def _close(self) -> None:
         del self._session

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU, float32 kept as float32: left alone it may run a float model in bf16."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import openvino
@@ -13,8 +14,8 @@ from hwr_export.spec import OUTPUTS, ModelSpec
 class OpenVinoRunner(Runner):
     backend = "openvino"
 
-    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1) -> None:
-        super().__init__(spec, threads)
+    def __init__(self, model: bytes, spec: ModelSpec, threads: int = 1, outputs: Sequence[str] = OUTPUTS) -> None:
+        super().__init__(spec, threads, outputs)
         self._model = model
 
     def _open(self) -> None:
@@ -26,14 +27,20 @@ class OpenVinoRunner(Runner):
         }
         core = openvino.Core()
         try:
-            compiled = core.compile_model(core.read_model(io.BytesIO(self._model)), "CPU", config)
+            read = core.read_model(io.BytesIO(self._model))
+            compiled = core.compile_model(read, "CPU", config)
         except Exception as err:  # OpenVINO raises RuntimeError and its own classes
             lines = [line.strip() for line in str(err).splitlines() if line.strip()]
             raise RunnerError(f"OpenVINO cannot load the model: {lines[-1][:300]}") from err
         devices = compiled.get_property("EXECUTION_DEVICES")
         if list(devices) != ["CPU"]:
             raise RunnerError(f"OpenVINO was asked for CPU and came up on {', '.join(devices)}")
+        info = read.get_rt_info()
+        self._metadata = {k: v.astype(str) for k, v in info["framework"].items()} if "framework" in info else {}
         self._request = compiled.create_infer_request()
+
+    def metadata(self) -> dict[str, str]:
+        return self._metadata
 
     def _infer(self, inputs: Arrays) -> Arrays:
         try:
@@ -41,7 +48,7 @@ class OpenVinoRunner(Runner):
         except Exception as err:  # see _open
             raise RunnerError(f"OpenVINO failed: {str(err).splitlines()[-1][:300]}") from err
         # The request reuses its output buffers: copy, or the next call changes this one's answer.
-        return {name: np.array(results[name]) for name in OUTPUTS}
+        return {name: np.array(results[name]) for name in self.outputs}
 
     def _close(self) -> None:
         del self._request
