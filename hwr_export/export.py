@@ -30,7 +30,7 @@ from hwr_export.checkpoint import (
 from hwr_export.datasets import LOADERS, load_dataset
 from hwr_export.errors import CheckpointError, ExportError, UsageError
 from hwr_export.files import json_bytes, sha256_bytes
-from hwr_export.glyph import load_grey, normalize
+from hwr_export.glyph import load_grey, normalize, resized
 from hwr_export.goldens import SYNTHETIC, Goldens, pick_per_class, synthetic_images
 from hwr_export.labels import check_labels
 from hwr_export.models import count_parameters
@@ -163,7 +163,7 @@ def sample_images(
         picked = pick_per_class(data.labels, room // len(data.label_set))
         crops = [data.images[i] for i in picked]
         if data.images.shape[1:] != (height, width):
-            crops = [_resized(crop, height, width) for crop in crops]
+            crops = [resized(crop, height, width) for crop in crops]
         known = [data.label_set[i] for i in data.labels[picked]]
         labels = [spec.labels.index(c) if c in spec.labels else SYNTHETIC for c in known]
     else:
@@ -257,9 +257,3 @@ def _versions() -> dict[str, str]:
         "onnxscript": version("onnxscript"),
         "python": platform.python_version(),
     }
-
-
-def _resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
