@@ -41,6 +41,9 @@ def main() -> None:
 @click.option("--labels", default="0123456789", help="Characters in class order, for --module and .pt2.")
 @click.option("--max-batch", default=256, type=click.IntRange(2, 65536), help="Largest batch that the graph accepts.")
 @click.option("--opset", default=20, help="ONNX opset, 18 to 26.")
+@click.option(
+    "--precision", default="fp32", type=click.Choice(["fp32", "fp16"]), help="fp16: a second file, in half precision."
+)
 @click.option("--samples", default="mnist", help="Dataset or folder of images to record goldens of.")
 @click.option("--name", help="Name of the release; else that of its directory.")
 @DATA
@@ -56,6 +59,7 @@ def onnx(
     labels: str,
     max_batch: int,
     opset: int,
+    precision: str,
     samples: str,
     name: str | None,
     data_root: Path | None,
@@ -74,7 +78,7 @@ def onnx(
         else:
             assert checkpoint is not None
             source = load_source(checkpoint, labels, preprocessing, name)
-        config = ExportConfig(name, max_batch, opset, samples, data_root)
+        config = ExportConfig(name, max_batch, opset, samples, data_root, half=precision == "fp16")
         release = export_onnx(source, out, config, console.print)
     rows = [(f.path, f"{f.size_bytes:,}", f.sha256[:16]) for f in release.manifest.files]
     print_table(("file", "bytes", "sha256"), rows)

@@ -35,9 +35,11 @@ from hwr_export.goldens import SYNTHETIC, Goldens, pick_per_class, synthetic_ima
 from hwr_export.labels import check_labels
 from hwr_export.models import count_parameters
 from hwr_export.onnx_model import DEFAULT_OPSET, onnx_from_program
-from hwr_export.program import program_from_network, refuse_train_mode
+from hwr_export.program import network_in_half, program_from_network, refuse_train_mode
 from hwr_export.release import (
     CHECKPOINT,
+    FP16,
+    FP32,
     GOLDENS,
     Release,
     new_release,
@@ -48,20 +50,23 @@ from hwr_export.runners import installed as backend_installed
 from hwr_export.runners import onnx_runner
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.spec import LOGITS, PROBABILITIES, ModelSpec, Preprocessing
-from hwr_export.verdict import tolerance_from_goldens
+from hwr_export.verdict import Tolerance, tolerance_from_goldens
 
 GOLDENS_TOTAL = 256
+HALF_IS_COARSER = 2**13  # a float16 has 11 significant bits, a float32 24
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to make of a checkpoint. `samples` names a dataset or a folder of images for the goldens."""
+    """What to make of a checkpoint. `samples` names a dataset or a folder of images for the goldens; `half` adds a file
+    that computes in float16."""
 
     name: str
     max_batch: int = 256
     opset: int = DEFAULT_OPSET
     samples: str = "mnist"
     data_root: Path | None = None
+    half: bool = False
 
 
 def checkpoint_from_factory(
@@ -126,19 +131,24 @@ def export_onnx(
     refuse_train_mode(checkpoint.module)
     images, labels = sample_images(config.samples, spec, config.data_root)
     say(f"tracing {info.architecture} ({info.parameters:,} parameters), batch 1 to {spec.max_batch}")
-    program = program_from_network(checkpoint.module, spec)
-    say(f"converting to ONNX, opset {config.opset}")
+    networks = {FP32: checkpoint.module} | ({FP16: network_in_half(checkpoint.module)} if config.half else {})
     info_bytes = info.to_json()
-    model = onnx_from_program(program, spec, _metadata(info, info_bytes, spec), config.opset)
+    models = {}
+    for precision, network in networks.items():
+        program = program_from_network(network, spec)
+        say(f"converting to ONNX, {precision}, opset {config.opset}")
+        models[precision] = onnx_from_program(program, spec, _metadata(info, info_bytes, spec), config.opset)
     say(f"recording the eager model's answers to {len(images)} goldens")
     goldens = record_goldens(checkpoint, spec, images, labels)
-    say(f"comparing the file with them: {check_against_goldens(model, spec, goldens)}")
+    for precision, model in models.items():
+        say(f"comparing {onnx_path(precision)} with them: {check_against_goldens(model, spec, goldens, precision)}")
 
     with new_release(out, config.name, spec, config.opset) as release:
         weights = release.write(info.weights.file, checkpoint.weights, "weights")
         source = release.write(CHECKPOINT, info_bytes, "checkpoint", [weights.sha256])
         made_from = [source.sha256, weights.sha256]
-        release.write(onnx_path("fp32"), model, "onnx", made_from, precision="fp32")
+        for precision, model in models.items():
+            release.write(onnx_path(precision), model, "onnx", made_from, precision=precision)
         release.write(GOLDENS, goldens.to_bytes(), "goldens", made_from)
         write_card(release)
     return Release.open(out)
@@ -207,8 +217,8 @@ def record_goldens(
     return goldens
 
 
-def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens) -> str:
-    """Run the file where a runtime is installed and say how far it is from the eager model.
+def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens, precision: str = FP32) -> str:
+    """Run the file where a runtime is installed and say how far it is from the eager model in float32.
 
     Raises:
         ExportError: further than the tolerance.
@@ -219,6 +229,8 @@ def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens) -> st
         outputs = runner.infer_all(goldens.images)
     difference = float(np.abs(outputs[LOGITS] - goldens.logits).max())
     tolerance = tolerance_from_goldens(goldens)
+    if precision == FP16:
+        tolerance = Tolerance(HALF_IS_COARSER * tolerance.value, f"2^13 x {tolerance.reason}")
     if not difference <= tolerance.value:
         raise ExportError(
             f"the exported file is not the model: its logits differ by up to {difference:.3g} from the eager ones on "
