@@ -20,9 +20,11 @@ from hwr_export.files import sha256_bytes
 from hwr_export.glyph import resized
 from hwr_export.spec import ModelSpec
 
-# How a range is found: the extremes; the one that loses least of the histogram; the one that holds nearly all.
-Observer = Literal["min-max", "histogram", "percentile"]
-OBSERVERS: tuple[Observer, ...] = get_args(Observer)
+# How a range is found: the extremes; the one that loses least of the histogram; the one that holds nearly all; or it
+# was learned with the weights and lies in the checkpoint.
+Observer = Literal["min-max", "histogram", "percentile", "trained"]
+TRAINED: Observer = "trained"
+OBSERVERS: tuple[Observer, ...] = tuple(o for o in get_args(Observer) if o != TRAINED)
 CALIBRATION, HELD_OUT = 512, 5000
 MIN_HELD_OUT = 100
 

@@ -4,7 +4,7 @@ Calibration sees training images alone. How ranges are found, and which layers s
 on other training images; the test part is opened only to refuse what is also in it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from torch.export import ExportedProgram
 
-from hwr_export.calibration import CALIBRATION, HELD_OUT, OBSERVERS, Observer, Samples, draw_samples
+from hwr_export.calibration import CALIBRATION, HELD_OUT, OBSERVERS, TRAINED, Observer, Samples, draw_samples
 from hwr_export.card import write_card
 from hwr_export.checkpoint import load_checkpoint, read_info
 from hwr_export.errors import QuantizationError, UsageError
@@ -96,10 +96,13 @@ def quantize(release: Release, config: QuantizeConfig, say: Say = lambda _: None
     metadata = {p.key: p.value for p in model.metadata_props}
     images = samples.calibration.images
     makers = {
-        INT8: _int8(release, program, metadata, images),
+        INT8: _int8(release, program, metadata, images, info.activation_scales or ()),
         INT8_CPU: _int8_cpu(model, metadata, images),
     }
-    made = [_quantized(release, name, source, make, samples, config, say) for name, make in makers.items()]
+    observers = [config.observer] if config.observer else list(OBSERVERS)
+    learned = [TRAINED] if info.activation_scales and not config.observer else []
+    tried = {INT8: [*learned, *observers], INT8_CPU: observers}
+    made = [_quantized(release, name, source, makers[name], tried[name], samples, config, say) for name in makers]
     if config.plot is not None:
         first = made[0].report
         write_atomic(config.plot, sensitivity_png(first["layers"], f"{release.manifest.name}: {first['path']}"))
@@ -156,11 +159,13 @@ def _program(release: Release) -> ExportedProgram:
     return program_from_network(checkpoint.module, release.spec)
 
 
-def _int8(release: Release, program: ExportedProgram, metadata: dict[str, str], images: Images) -> Make:
+def _int8(
+    release: Release, program: ExportedProgram, metadata: dict[str, str], images: Images, scales: Sequence[float]
+) -> Make:
     """Prepare the TensorRT and OpenVINO file: from the network, whose batch norm is folded before it is rounded."""
 
     def make(observer: Observer) -> onnx.ModelProto:
-        quantized = int8_program(program, release.spec, images, observer)
+        quantized = int8_program(program, release.spec, images, observer, scales)
         data = onnx_from_program(quantized, release.spec, metadata, release.manifest.opset)
         model = onnx.load_model_from_string(data)
         name_layers(model, layer_names(program))
@@ -185,6 +190,7 @@ def _quantized(
     precision: str,
     source: bytes,
     make: Make,
+    observers: Sequence[Observer],
     samples: Samples,
     config: QuantizeConfig,
     say: Say,
@@ -196,7 +202,7 @@ def _quantized(
     path = onnx_path(precision)
     tried: dict[str, Cost] = {}
     models: dict[str, onnx.ModelProto] = {}
-    for observer in [config.observer] if config.observer else OBSERVERS:
+    for observer in observers:
         model = make(observer)
         tried[observer], models[observer] = judge.cost(_bytes(model)), model
         say(f"{path}: {observer} flips {tried[observer].flips} of {tried[observer].n:,} answers on {backend}")

@@ -15,7 +15,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule, Node
 
-from hwr_export.calibration import Observer
+from hwr_export.calibration import TRAINED, Observer
 from hwr_export.errors import QuantizationError
 from hwr_export.spec import BATCH_AXIS, INPUT, ModelSpec
 
@@ -30,6 +30,7 @@ with warnings.catch_warnings(action="ignore"):  # torchao registers constants in
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
 
 EPS = 2.0**-12  # the least scale; TensorRT refuses zero
+LEVELS = 255  # between -128 and 127
 PERCENTILE = 99.99
 BATCH = 128
 
@@ -121,16 +122,26 @@ class Int8Quantizer(Quantizer):  # type: ignore[misc]
 
 
 def int8_program(
-    program: ExportedProgram, spec: ModelSpec, images: npt.NDArray[np.uint8], observer: Observer
+    program: ExportedProgram,
+    spec: ModelSpec,
+    images: npt.NDArray[np.uint8],
+    observer: Observer,
+    scales: Sequence[float] = (),
 ) -> ExportedProgram:
     """Calibrate on images, uint8 (N, H, W), and return the program in int8, batch norm folded.
 
+    Args:
+        scales: for the observer `trained`, one an activation in graph order, instead of calibrating.
+
     Raises:
-        QuantizationError: nothing to quantise, or torchao cannot take the program.
+        QuantizationError: nothing to quantise, scales that do not fit, or torchao cannot take the program.
     """
     made: dict[Observer, Any] = {
-        "min-max": MinMaxObserver, "histogram": HistogramObserver, "percentile": PercentileObserver,
-    }  # fmt: skip
+        "min-max": MinMaxObserver,
+        "histogram": HistogramObserver,
+        "percentile": PercentileObserver,
+        TRAINED: MinMaxObserver,
+    }
     quantizer = Int8Quantizer(
         activations(made[observer].with_args(eps=EPS)), weights(PerChannelMinMaxObserver.with_args(eps=EPS))
     )
@@ -140,12 +151,38 @@ def int8_program(
             with torch.no_grad():  # inference mode would leave tensors behind that cannot be traced
                 for start in range(0, len(images), size := min(BATCH, spec.max_batch)):
                     prepared(torch.tensor(images[start : start + size]))
+            if observer == TRAINED:
+                _set_scales(prepared, scales)
             return traced(convert_pt2e(prepared), spec)
     except QuantizationError:
         raise
     except Exception as err:  # torchao and torch.export have no common base for what they raise
         lines = [line.strip() for line in str(err).splitlines() if line.strip()]
         raise QuantizationError(f"torchao cannot quantise the program: {' '.join(lines[:3])[:400]}") from err
+
+
+def activation_observers(prepared: GraphModule) -> list[Any]:
+    """Return what observes (or, in training, rounds) each activation of a prepared module, in graph order."""
+    found: dict[str, Any] = {}
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and "activation_post_process" in str(node.target):
+            module = prepared.get_submodule(str(node.target))
+            if module.qscheme == torch.per_tensor_symmetric:
+                found[str(node.target)] = module
+    return list(found.values())
+
+
+def _set_scales(prepared: GraphModule, scales: Sequence[float]) -> None:
+    observers = activation_observers(prepared)
+    if len(observers) != len(scales):
+        raise QuantizationError(
+            f"the checkpoint has {len(scales)} scales of activations and the network {len(observers)} to set; "
+            "run `python -m train qat` again"
+        )
+    for observer, scale in zip(observers, scales, strict=True):
+        limit = scale * LEVELS / 2
+        observer.min_val.fill_(-limit)
+        observer.max_val.fill_(limit)
 
 
 def traced(module: torch.nn.Module, spec: ModelSpec) -> ExportedProgram:

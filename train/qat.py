@@ -1,8 +1,8 @@
 """Checkpoint -> a checkpoint whose weights know that they will be rounded, for when PTQ alone misses the budget.
 
 The network learns under simulated int8 rounding to answer as it did in float (self-distillation), on the recipe's data
-and augmentation, garbage included. Out comes an ordinary checkpoint: `hwr-export onnx` and `quantize` take it as any
-other, and both are measured here on the validation part.
+and augmentation, garbage included. Out comes an ordinary checkpoint with the scales of the activations in it:
+`hwr-export onnx` and `quantize` take it as any other, and what they make of it is measured on the validation part.
 """
 
 import json
@@ -20,14 +20,14 @@ from rich.console import Console
 from torch import nn
 from torch.fx import GraphModule
 
-from hwr_export.calibration import CALIBRATION, even_order
+from hwr_export.calibration import CALIBRATION, TRAINED, Observer, even_order
 from hwr_export.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hwr_export.console import progress_bar
 from hwr_export.errors import DataError, HwrError, UsageError
 from hwr_export.files import json_bytes, write_atomic
 from hwr_export.models import build_model
 from hwr_export.program import program_from_network
-from hwr_export.quantizer import EPS, Int8Quantizer, activations, int8_program, weights
+from hwr_export.quantizer import EPS, Int8Quantizer, activation_observers, activations, int8_program, weights
 from hwr_export.sensitivity import divergence
 from train.calibrate import calibrated_checkpoint
 from train.data import Split, split_training_data
@@ -38,7 +38,7 @@ from train.run_directory import METRICS, RECIPE, check_run_directory, recipe_yam
 
 with warnings.catch_warnings(action="ignore"):  # as in hwr_export.quantizer
     from torchao.quantization.pt2e import (
-        FusedMovingAvgObsFakeQuantize,
+        FakeQuantize,
         MovingAverageMinMaxObserver,
         MovingAveragePerChannelMinMaxObserver,
         disable_observer,
@@ -92,7 +92,7 @@ def qat(
     network = build_model(source.info.architecture, len(source.info.labels), source.info.config)
     network.load_state_dict(source.module.state_dict())
     rounded = prepared_for_qat(network, batches.images[: recipe.batch_size], batches.mean_std)
-    best = (-1.0, -math.inf)
+    best = math.inf
     steps = len(batches.labels) // recipe.batch_size
     optimizer = torch.optim.AdamW(rounded.parameters(), lr=rate * recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
@@ -124,15 +124,15 @@ def qat(
             }
             with (out / METRICS).open("a") as file:
                 file.write(json.dumps(record) + "\n")
-            score = (record["validation_accuracy"], -record["validation_divergence"])
-            if score > best:
-                best = score
+            if record["validation_divergence"] < best:
+                best = record["validation_divergence"]
                 _take_weights(network, rounded)
                 kept = calibrated_checkpoint(
                     network, predict(network, images), recipe, split, batches.mean_std,
                     {"float": source.info.weights.sha256}, record,
                 )  # fmt: skip
-                save_checkpoint(out, *kept)
+                scales = [float(one.scale) for one in activation_observers(rounded)]
+                save_checkpoint(out, kept[0].model_copy(update={"activation_scales": scales}), kept[1])
             progress.remove_task(task)
             console.print(
                 f"epoch {epoch}/{epochs}  loss {record['train_loss']:.5f}  rounded: accuracy "
@@ -149,12 +149,14 @@ def prepared_for_qat(network: nn.Module, pixels: torch.Tensor, mean_std: tuple[f
 
     Batch norm runs on its running statistics: torchao puts batch statistics in, which train the weights for a scale
     that the exported file, with batch norm folded, does not have. It is traced as at inference, so without dropout.
+    Rounding is that of FakeQuantize: the quicker fused one gives a tensor that is nowhere negative a zero point of -128
+    and half the step, whatever was asked for, and the weights learn for a file that TensorRT would refuse.
 
     Args:
         pixels: uint8 (N, H, W), N > 1, to trace with and to begin the ranges from.
     """
-    activation = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=EPS)
-    weight = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPS)
+    activation = FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=EPS)
+    weight = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=EPS)
     example = normalise(to_unit(pixels), *mean_std)
     batch = torch.export.Dim("batch", min=2, max=65536)
     with warnings.catch_warnings(action="ignore"):
@@ -208,7 +210,9 @@ def _report(
     for name, checkpoint in (("before", source), ("after", tuned)):
         spec = checkpoint.info.spec()
         program = program_from_network(checkpoint.module, spec)
-        quantized = int8_program(program, spec, split.data.images[calibration], "min-max").module()
+        scales = checkpoint.info.activation_scales
+        observer: Observer = TRAINED if scales else "min-max"
+        quantized = int8_program(program, spec, split.data.images[calibration], observer, scales or ()).module()
         with torch.no_grad():
             parts = [quantized(batch)[0] for batch in torch.tensor(raw).split(spec.max_batch)]
         for precision, logits in (("float", predict(checkpoint.module, images)), ("int8", torch.cat(parts).numpy())):
