@@ -6,6 +6,7 @@ on other training images; the test part is opened only to refuse what is also in
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def quantize(release: Release, config: QuantizeConfig, say: Say = lambda _: None
     release.require_writable()
     if not installed("onnxruntime"):
         raise UsageError("quantising needs onnxruntime to measure what it did: pip install 'hwr-export[cpu]'")
+    if config.plot is not None and find_spec("matplotlib") is None:
+        raise UsageError("--plot needs matplotlib: pip install 'hwr-export[train]'")
     float_file = release.onnx(FP32)
     source = release.read(float_file)
     info = read_info(release.path / CHECKPOINT)
