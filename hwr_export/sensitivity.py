@@ -176,7 +176,7 @@ def sensitivity_png(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     axes.bar_label(bars, [f"{row['flips_saved']:+d}" if row["flips_saved"] else "0" for row in rows], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set_xlabel("divergence saved with this layer alone in float (nats); at the bar: flips saved")
+    axes.set_xlabel("divergence saved with this layer in float (nats); at the bar: flips saved", loc="left")
     axes.set_title(title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
