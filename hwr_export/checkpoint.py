@@ -55,6 +55,7 @@ class CheckpointInfo(Strict):
     recipe: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     seed: int | None = None
+    activation_scales: list[float] | None = Field(None, description="of int8, learned with the weights, in graph order")
     metrics: dict[str, Any] = Field({})
     versions: dict[str, str] = Field({})
 

@@ -41,6 +41,9 @@ def main() -> None:
 @click.option("--labels", default="0123456789", help="Characters in class order, for --module and .pt2.")
 @click.option("--max-batch", default=256, type=click.IntRange(2, 65536), help="Largest batch that the graph accepts.")
 @click.option("--opset", default=20, help="ONNX opset, 18 to 26.")
+@click.option(
+    "--precision", default="fp32", type=click.Choice(["fp32", "fp16"]), help="fp16: a second file, in half precision."
+)
 @click.option("--samples", default="mnist", help="Dataset or folder of images to record goldens of.")
 @click.option("--name", help="Name of the release; else that of its directory.")
 @DATA
@@ -56,6 +59,7 @@ def onnx(
     labels: str,
     max_batch: int,
     opset: int,
+    precision: str,
     samples: str,
     name: str | None,
     data_root: Path | None,
@@ -74,10 +78,68 @@ def onnx(
         else:
             assert checkpoint is not None
             source = load_source(checkpoint, labels, preprocessing, name)
-        config = ExportConfig(name, max_batch, opset, samples, data_root)
+        config = ExportConfig(name, max_batch, opset, samples, data_root, half=precision == "fp16")
         release = export_onnx(source, out, config, console.print)
     rows = [(f.path, f"{f.size_bytes:,}", f.sha256[:16]) for f in release.manifest.files]
     print_table(("file", "bytes", "sha256"), rows)
+
+
+@main.command()
+@click.argument("release", type=PathArgument)
+@click.option(
+    "--budget", type=click.FloatRange(0, 100), help="Points of accuracy that may be lost. [default: no limit]"
+)
+@click.option("--observer", type=click.Choice(["min-max", "histogram", "percentile"]), help="Else the best of all.")
+@click.option("--images", default=512, help="Training images to calibrate with.")
+@click.option("--data", help="Dataset, folder or CSV to calibrate with. [default: what was trained on]")
+@click.option("--plot", type=PathArgument, help="Write a picture of what each layer costs, a .png file.")
+@DATA
+@json_option
+def quantize(
+    release: Path,
+    budget: float | None,
+    observer: Any,
+    images: int,
+    data: str | None,
+    plot: Path | None,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Add int8 files to a release: one for TensorRT and OpenVINO, one for ONNX Runtime on a CPU."""
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    with quiet_stdout():
+        from hwr_export.quantize import QuantizeConfig
+        from hwr_export.quantize import quantize as run
+
+        config = QuantizeConfig(budget, observer, data, data_root, images, plot=plot)
+        result = run(opened, config, stderr_console().print)
+    if as_json:
+        print_json(result)
+        return
+    rows = [
+        (f["path"], f"{f['size_bytes']:,}", f"{100 * f['ratio_to_fp32']:.1f} %", ", ".join(f["float_layers"]) or "none")
+        for f in result["files"]
+    ]
+    print_table(("file", "bytes", "of fp32", "layers in float"), rows)
+
+
+@main.command()
+@click.argument("model", type=PathArgument)
+@json_option
+def lint(model: Path, as_json: bool) -> None:
+    """Say what TensorRT will refuse in a Q/DQ ONNX file, anybody's: exit 0 if nothing, 1 if anything."""
+    from hwr_export.qdq_lint import lint_file
+
+    findings = lint_file(model)
+    if as_json:
+        print_json({"schema": 1, "file": str(model), "ok": not findings, "findings": [vars(f) for f in findings]})
+    else:
+        for finding in findings:
+            click.echo(f"{finding.node or model}: {finding.sentence}")
+        click.echo(f"{len(findings)} thing(s) that TensorRT will refuse." if findings else "Nothing to refuse.")
+    sys.exit(1 if findings else 0)
 
 
 @main.command()

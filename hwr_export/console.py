@@ -28,6 +28,7 @@ EXTRA_OF = {
     "onnx": "export",
     "onnxscript": "export",
     "safetensors": "export",
+    "torchao": "export",
     "yaml": "train",
     "captum": "train",
     "matplotlib": "train",

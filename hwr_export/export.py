@@ -30,15 +30,17 @@ from hwr_export.checkpoint import (
 from hwr_export.datasets import LOADERS, load_dataset
 from hwr_export.errors import CheckpointError, ExportError, UsageError
 from hwr_export.files import json_bytes, sha256_bytes
-from hwr_export.glyph import load_grey, normalize
+from hwr_export.glyph import load_grey, normalize, resized
 from hwr_export.goldens import SYNTHETIC, Goldens, pick_per_class, synthetic_images
 from hwr_export.labels import check_labels
 from hwr_export.models import count_parameters
 from hwr_export.numbers import tolerance_from_goldens
 from hwr_export.onnx_model import DEFAULT_OPSET, onnx_from_program
-from hwr_export.program import program_from_network, refuse_train_mode
+from hwr_export.program import network_in_half, program_from_network, refuse_train_mode
 from hwr_export.release import (
     CHECKPOINT,
+    FP16,
+    FP32,
     GOLDENS,
     Release,
     new_release,
@@ -55,13 +57,15 @@ GOLDENS_TOTAL = 256
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What to make of a checkpoint. `samples` names a dataset or a folder of images for the goldens."""
+    """What to make of a checkpoint. `samples` names a dataset or a folder of images for the goldens; `half` adds a file
+    that computes in float16."""
 
     name: str
     max_batch: int = 256
     opset: int = DEFAULT_OPSET
     samples: str = "mnist"
     data_root: Path | None = None
+    half: bool = False
 
 
 def checkpoint_from_factory(
@@ -126,19 +130,24 @@ def export_onnx(
     refuse_train_mode(checkpoint.module)
     images, labels = sample_images(config.samples, spec, config.data_root)
     say(f"tracing {info.architecture} ({info.parameters:,} parameters), batch 1 to {spec.max_batch}")
-    program = program_from_network(checkpoint.module, spec)
-    say(f"converting to ONNX, opset {config.opset}")
+    networks = {FP32: checkpoint.module} | ({FP16: network_in_half(checkpoint.module)} if config.half else {})
     info_bytes = info.to_json()
-    model = onnx_from_program(program, spec, _metadata(info, info_bytes, spec), config.opset)
+    models = {}
+    for precision, network in networks.items():
+        program = program_from_network(network, spec)
+        say(f"converting to ONNX, {precision}, opset {config.opset}")
+        models[precision] = onnx_from_program(program, spec, _metadata(info, info_bytes, spec), config.opset)
     say(f"recording the eager model's answers to {len(images)} goldens")
     goldens = record_goldens(checkpoint, spec, images, labels)
-    say(f"comparing the file with them: {check_against_goldens(model, spec, goldens)}")
+    for precision, model in models.items():
+        say(f"comparing {onnx_path(precision)} with them: {check_against_goldens(model, spec, goldens, precision)}")
 
     with new_release(out, config.name, spec, config.opset) as release:
         weights = release.write(info.weights.file, checkpoint.weights, "weights")
         source = release.write(CHECKPOINT, info_bytes, "checkpoint", [weights.sha256])
         made_from = [source.sha256, weights.sha256]
-        release.write(onnx_path("fp32"), model, "onnx", made_from, precision="fp32")
+        for precision, model in models.items():
+            release.write(onnx_path(precision), model, "onnx", made_from, precision=precision)
         release.write(GOLDENS, goldens.to_bytes(), "goldens", made_from)
         write_card(release)
     return Release.open(out)
@@ -163,7 +172,7 @@ def sample_images(
         picked = pick_per_class(data.labels, room // len(data.label_set))
         crops = [data.images[i] for i in picked]
         if data.images.shape[1:] != (height, width):
-            crops = [_resized(crop, height, width) for crop in crops]
+            crops = [resized(crop, height, width) for crop in crops]
         known = [data.label_set[i] for i in data.labels[picked]]
         labels = [spec.labels.index(c) if c in spec.labels else SYNTHETIC for c in known]
     else:
@@ -207,8 +216,8 @@ def record_goldens(
     return goldens
 
 
-def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens) -> str:
-    """Run the file where a runtime is installed and say how far it is from the eager model.
+def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens, precision: str = FP32) -> str:
+    """Run the file where a runtime is installed and say how far it is from the eager model in float32.
 
     Raises:
         ExportError: further than the tolerance.
@@ -218,7 +227,7 @@ def check_against_goldens(model: bytes, spec: ModelSpec, goldens: Goldens) -> st
     with onnx_runner("onnxruntime", model, spec) as runner:
         outputs = runner.infer_all(goldens.images)
     difference = float(np.abs(outputs[LOGITS] - goldens.logits).max())
-    tolerance = tolerance_from_goldens(goldens)
+    tolerance = tolerance_from_goldens(goldens, precision)
     if not difference <= tolerance.value:
         raise ExportError(
             f"the exported file is not the model: its logits differ by up to {difference:.3g} from the eager ones on "
@@ -257,9 +266,3 @@ def _versions() -> dict[str, str]:
         "onnxscript": version("onnxscript"),
         "python": platform.python_version(),
     }
-
-
-def _resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))

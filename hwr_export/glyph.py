@@ -67,6 +67,11 @@ def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
     return _centred(np.asarray(image), height, width)
 
 
+def resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return a crop that already is white on black at another size, uint8 (height, width)."""
+    return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
+
+
 def _to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(image, dtype=np.float64)

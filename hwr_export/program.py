@@ -3,6 +3,7 @@
 Holds always: the network is in eval mode, nothing in the graph is random, and the batch is dynamic from 1 to max_batch.
 """
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,34 @@ class Recognizer(nn.Module):
         output = self.network(image if self.takes_pixels else self.preprocess(image))
         logits = output[0] if isinstance(output, tuple | list) else output
         return logits, torch.softmax(logits / self.temperature, dim=1)
+
+
+class InHalf(nn.Module):
+    """A copy of a network that computes in float16: float32 (N, C, H, W) -> float32 logits (N, classes)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).half()
+        self.training = network.training
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        output = self.network(image.half())
+        logits: torch.Tensor = output[0] if isinstance(output, tuple | list) else output
+        return logits.float()
+
+
+def network_in_half(network: nn.Module) -> nn.Module:
+    """Return a copy of a network that computes in float16 between float32 preprocessing and float32 logits.
+
+    Raises:
+        ExportError: it is a saved program, in whose graph the precision is written.
+    """
+    if isinstance(network, torch.fx.GraphModule):
+        raise ExportError(
+            "a saved program computes in the precision it was traced with; for fp16 trace it from a network in half, "
+            "or export the network with --module"
+        )
+    return InHalf(network)
 
 
 def program_from_network(network: nn.Module, spec: ModelSpec) -> ExportedProgram:

@@ -32,8 +32,15 @@ PARITY = "parity.json"
 BENCH = "bench.json"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
+QUANTIZATION = "quantization.json"
 
-Role = Literal["checkpoint", "weights", "onnx", "goldens", "engine", "sidecar", "parity", "bench", "card"]
+INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
+# What TensorRT cannot take: the file for ONNX Runtime on the CPU alone.
+NOT_FOR_TENSORRT = (INT8_CPU,)
+
+Role = Literal[
+    "checkpoint", "weights", "onnx", "goldens", "engine", "sidecar", "parity", "bench", "card", "quantization"
+]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100

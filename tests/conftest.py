@@ -124,3 +124,21 @@ def change_weight(path: Path, by: float = 0.5) -> None:
     values.reshape(-1)[0] += by
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, path)
+
+
+@pytest.fixture(scope="session")
+def _quantized(_exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hwr_export.quantize import QuantizeConfig, quantize
+
+    out = tmp_path_factory.mktemp("quantized") / "tiny"
+    shutil.copytree(_exported, out)
+    quantize(Release.open(out), QuantizeConfig(observer="min-max", images=64, held_out=500))
+    return out
+
+
+@pytest.fixture
+def quantized(_quantized: Path, tmp_path: Path) -> Release:
+    """A release of one's own with both int8 files beside the float one."""
+    out = tmp_path / "quantized"
+    shutil.copytree(_quantized, out)
+    return Release.open(out)

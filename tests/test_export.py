@@ -214,3 +214,48 @@ def test_a_previous_release_is_replaced_whole(release_dir: Path, run_dir: Path) 
     export_onnx(load_checkpoint(run_dir), release_dir, CONFIG)
     assert not (release_dir / "engines").exists()
     assert Release.open(release_dir).spec.max_batch == 8
+
+
+def test_a_second_file_in_half_precision(run_dir: Path, tmp_path: Path, mnist_test: Dataset) -> None:
+    import onnx
+
+    config = ExportConfig("tiny", max_batch=MAX_BATCH, half=True)
+    release = export_onnx(load_checkpoint(run_dir), tmp_path / "r", config)
+    single, half = release.onnx("fp32"), release.onnx("fp16")
+    assert half.size_bytes < 0.7 * single.size_bytes
+    model = onnx.load_model_from_string(release.read(half))
+    big = [t for t in model.graph.initializer if len(t.dims) > 1]
+    assert {t.data_type for t in big} == {onnx.TensorProto.FLOAT16}
+    outputs = {}
+    for backend in ("onnxruntime", "openvino"):
+        for file in (single, half):
+            with onnx_runner(backend, release.read(file), release.spec) as runner:
+                outputs[file.precision] = runner.infer_all(mnist_test.images[:200])
+        difference = np.abs(outputs["fp16"][LOGITS] - outputs["fp32"][LOGITS]).max()
+        assert outputs["fp16"][LOGITS].dtype == np.float32
+        assert 0 < difference < 0.1
+    # The network is half, the arithmetic around it is not: nothing of it was asked of the caller's module.
+    assert all(p.dtype == torch.float32 for p in load_checkpoint(run_dir).module.parameters())
+
+
+def test_tensorrt_builds_the_file_in_half_precision(run_dir: Path, tmp_path: Path, hwr) -> None:
+    result = hwr("onnx", run_dir, "-o", tmp_path / "r", "--precision", "fp16", "--max-batch", 8)
+    assert result.exit_code == 0, result.output
+    result = hwr("trt", tmp_path / "r", "--target", "sm86")
+    assert result.exit_code == 0, result.output
+    assert "model.fp16.sm86.engine" in result.output
+
+
+def test_a_network_that_overflows_in_half_is_refused(run_dir: Path, tmp_path: Path) -> None:
+    source = load_checkpoint(run_dir)
+    with torch.no_grad():
+        source.module.classifier.weight *= 1e7
+    with pytest.raises(ExportError, match=r"the exported file is not the model: .*no release was written"):
+        export_onnx(source, tmp_path / "r", ExportConfig("tiny", max_batch=8, half=True))
+
+
+def test_a_saved_program_keeps_its_precision(tmp_path: Path) -> None:
+    path = save_program(tmp_path / "p.pt2", torch.zeros((2, 1, 28, 28)), True, TakesPixels().network)
+    source = checkpoint_from_program(path, "0123456789", Preprocessing(), "p")
+    with pytest.raises(ExportError, match="a saved program computes in the precision it was traced with"):
+        export_onnx(source, tmp_path / "r", ExportConfig("p", max_batch=8, half=True))

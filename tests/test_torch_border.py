@@ -9,8 +9,9 @@ import pytest
 import hwr_export
 from tests.conftest import ROOT, one_json
 
-BORDER = ("torch", "torchvision", "onnx", "onnxscript", "safetensors")
-ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "runners.eager", "taps"}
+BORDER = ("torch", "torchvision", "torchao", "onnx", "onnxscript", "safetensors")
+ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "quantize", "quantizer", "runners.eager"}
+ABOVE |= {"qdq", "qdq_lint", "sensitivity", "taps", "u8s8"}  # they need onnx, and no torch
 
 
 def torch_free_modules() -> list[str]:

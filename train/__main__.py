@@ -217,6 +217,32 @@ def card(run: Path) -> None:
     click.echo(write_card(run))
 
 
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Where the new checkpoint goes.")
+@click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--rate", default=0.05, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+    help="Peak learning rate, as a share of the recipe's.",
+)  # fmt: skip
+@DATA
+@json_option
+def qat(checkpoint: Path, out: Path, epochs: int, rate: float, data_root: Path | None, as_json: bool) -> None:
+    """Fine-tune CHECKPOINT under simulated int8 rounding; what comes out is exported and quantised like any other."""
+    with quiet_stdout():
+        from train.qat import qat as run
+
+        report = run(checkpoint, out, data_root, stderr_console(), epochs=epochs, rate=rate)
+    if as_json:
+        print_json(report)
+        return
+    rows = [
+        (name, f"{100 * r['accuracy']:.2f} %", r["flips"], f"{r['divergence']:.2g}")
+        for name, r in report["rows"].items()
+    ]
+    print_table((f"{report['validation']['n']:,} validation images", "accuracy", "flips", "divergence"), rows)
+
+
 def _finish(checkpoint: Path) -> None:
     """Write the card of a run, once where torchrun started several processes, and say where the checkpoint is."""
     if os.environ.get("RANK", "0") == "0":

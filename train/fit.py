@@ -240,7 +240,7 @@ def _train_epoch(
     loss_sum, norm_sum, clipped = 0.0, 0.0, 0
     for step in range(steps):
         batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-        inputs, targets, soft, junk = _inputs(recipe, batches, batch)
+        inputs, targets, soft, junk = batch_inputs(recipe, batches, batch)
         with (
             _own_randomness(batches, state.epoch * steps + step),
             torch.autocast(device.type, dtype=DTYPES[recipe.precision], enabled=recipe.precision != "fp32"),
@@ -287,7 +287,7 @@ def _order(batches: Batches) -> torch.Tensor:
     return torch.multinomial(batches.weights, len(batches.labels), replacement=True)
 
 
-def _inputs(
+def batch_inputs(
     recipe: Recipe, batches: Batches, batch: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, int]:
     """Make one batch: this process's share of inputs, labels and the teachers' answers, and how much garbage all have.

@@ -10,7 +10,7 @@ from hwr_export.engine.plan import check_rtx_plan
 from hwr_export.engine.products import DEFAULT_TARGETS, NATIVE, Product, load_product
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
-from hwr_export.release import ENGINES, ManifestFile, Release
+from hwr_export.release import ENGINES, NOT_FOR_TENSORRT, ManifestFile, Release
 
 NOT_EXECUTED = "built, not executed"
 
@@ -30,7 +30,7 @@ def build_engines(
     say: Callable[[str], None] = lambda _: None,
     progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
-    """Build one plan a target and precision, then add all of them to the release in one step.
+    """Build one plan a target and precision that TensorRT takes, then add all of them to the release in one step.
 
     Raises:
         UsageError: a target or product that cannot be used here.
@@ -42,7 +42,8 @@ def build_engines(
     product = load_product(config.product, targets)
     if not 1 <= config.opt_batch <= release.spec.max_batch:
         raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
-    models = [(model, release.read(model)) for model in release.by_role("onnx")]
+    files = [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
+    models = [(model, release.read(model)) for model in files]
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
         for target in targets:
