@@ -24,7 +24,7 @@ from hwr_export.files import json_bytes
 from hwr_export.goldens import SYNTHETIC, Goldens
 from hwr_export.parity import choose_backends
 from hwr_export.release import BENCH, GOLDENS, Release
-from hwr_export.runners import Runner, onnx_runner
+from hwr_export.runners import Runner, is_for, onnx_runner
 from hwr_export.spec import INPUT, PROBABILITIES
 
 EAGER = "eager"
@@ -81,7 +81,7 @@ def bench(
             except ModuleNotFoundError as err:
                 absent = [{"backend": EAGER, "reason": f"{err.name} is not installed"}]
             for model in release.by_role("onnx"):
-                for backend in backends:
+                for backend in (b for b in backends if is_for(model.precision, b)):
                     runner = onnx_runner(backend, release.read(model), release.spec, threads)
                     runners[backend, str(model.precision)] = runner
             for runner in runners.values():

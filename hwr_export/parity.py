@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from hwr_export.cell import Question, judge_file
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.release import PARITY, ManifestFile, Release
-from hwr_export.runners import ONNX_BACKENDS, installed
+from hwr_export.runners import ONNX_BACKENDS, installed, is_for
 from hwr_export.verdict import overall
 
 
@@ -63,7 +62,8 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
 
     # Runners have one thread each and leave Python alone while they run, so two of them use two cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cells = list(pool.map(judged, *zip(*product(models, backends), strict=True)))
+        pairs = [(model, backend) for model in models for backend in backends if is_for(model.precision, backend)]
+        cells = list(pool.map(judged, *zip(*pairs, strict=True)))
     document = {
         "schema": 1,
         "release": {"name": release.manifest.name, "manifest_sha256": release.manifest_sha256},

@@ -4,6 +4,7 @@ Holds always: weights int8 per output channel in [-127, 127], activations int8 p
 float. The policy says which inputs are quantised, never which outputs: a runtime fuses what lies between two of them.
 """
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from hwr_export.calibration import TRAINED, Observer
 from hwr_export.errors import QuantizationError
 from hwr_export.spec import BATCH_AXIS, INPUT, ModelSpec
 
-with warnings.catch_warnings(action="ignore"):  # torchao registers constants in a way that torch 2.14 deprecates
+# torchao registers constants in a way that torch 2.14 deprecates, and torch says so in two ways.
+logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+with warnings.catch_warnings(action="ignore"):
     from torchao.quantization.pt2e import (
         HistogramObserver,
         MinMaxObserver,

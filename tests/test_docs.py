@@ -99,11 +99,12 @@ def test_the_page_about_parity_shows_the_committed_run() -> None:
     for cell in run["cells"]:
         low, high = cell["delta_ci_pt"]
         conditions = cell["corruptions"]
+        tolerance = "-" if cell["tolerance"] is None else f"{cell['tolerance']:.1e}"
         assert (
             f"| {cell['backend']} | {cell['precision']} | {cell['verdict']} | {cell['agreement']}/{cell['n']} | "
             f"{cell['accuracy_delta_pt']:+.3f} ({low:+.3f} to {high:+.3f}) | "
             f"{conditions['delta_pt']:+.3f} {conditions['verdict']} | "
-            f"{cell['max_abs_logit_diff']:.1e} | {cell['tolerance']:.1e} |"
+            f"{cell['max_abs_logit_diff']:.1e} | {tolerance} |"
         ) in page
         assert f"by {cell['task']['writers']}\nwriters" in page
     assert ", ".join(f"{v:.1e} ({k})" for k, v in run["noise"].items()) in page
@@ -132,7 +133,10 @@ def test_the_reference_release_passed_on_all_of_mnist() -> None:
     parity = json.loads((ROOT / "exported" / "digits" / "parity.json").read_text())
     assert parity["verdict"] == "PASS"
     assert parity["data"]["name"] == "mnist"
-    assert all(c["agreement"] == c["n"] == 10_000 for c in parity["cells"])
+    assert parity["margin_pt"] == 0.05
+    least = {"fp32": 10_000, "fp16": 9_999, "int8": 9_995, "int8-cpu": 9_995}
+    assert {c["precision"] for c in parity["cells"]} == set(least)
+    assert all(c["agreement"] >= least[c["precision"]] and c["n"] == 10_000 for c in parity["cells"])
 
 
 def test_the_reference_release_passes_here(hwr, tmp_path: Path) -> None:
@@ -144,4 +148,5 @@ def test_the_reference_release_passes_here(hwr, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["verdict"] == "PASS"
-    assert all(c["agreement"] == 10_000 and c["accuracy"] == 0.9962 for c in document["cells"])
+    floats = [c for c in document["cells"] if c["precision"] in ("fp32", "fp16")]
+    assert all(c["agreement"] == 10_000 and c["accuracy"] == 0.9961 for c in floats)
