@@ -144,7 +144,7 @@ def lint(model: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("release", type=PathArgument)
-@click.option("--target", "targets", multiple=True, help="smXX (repeatable), or native with tensorrt. [default: four]")
+@click.option("--target", "targets", multiple=True, help="As `targets` lists them (repeatable). [default: four]")
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
 @click.option("--opt-batch", default=1, help="Batch to optimise for.")
 @json_option
@@ -152,6 +152,7 @@ def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch:
     """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
     from hwr_export.engine.stage import EngineConfig, build_engines
     from hwr_export.release import Release
+    from hwr_export.tables import engines_table
 
     opened = Release.open(release)
     with quiet_stdout(), progress_bar() as bar:
@@ -164,11 +165,22 @@ def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch:
     if as_json:
         print_json(result)
         return
-    rows = [
-        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
-        for e in result["engines"]
-    ]
-    print_table(("engine", "version", "bytes", "build s", "status"), rows)
+    print_table(*engines_table(result))
+
+
+@main.command()
+@json_option
+def targets(as_json: bool) -> None:
+    """List the machines that `trt --target` knows by name, what builds for them, and how that is known."""
+    from hwr_export.engine.targets import targets_document
+    from hwr_export.tables import targets_notes, targets_table
+
+    document = targets_document()
+    if as_json:
+        print_json(document)
+        return
+    print_table(*targets_table(document))
+    click.echo("\n".join(targets_notes(document)))
 
 
 @main.command()

@@ -72,6 +72,39 @@ def bench_table(result: dict[str, Any]) -> Table:
     return columns, rows
 
 
+def targets_table(document: dict[str, Any]) -> Table:
+    columns = ("target", "capability", "device", "product", "precisions", "vendor's peak", "versions")
+    rows = [
+        (
+            t["name"],
+            t["compute_capability"],
+            t["device"],
+            t["product"],
+            ", ".join(t["precisions"]),
+            t["peak"],
+            t["versions"],
+        )
+        for t in document["targets"]
+    ]
+    return columns, rows
+
+
+def targets_notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield who builds where, and where each row is from."""
+    for key, what in (("built", "Built"), ("source", "Source:")):
+        for value in dict.fromkeys(t[key] for t in document["targets"]):
+            yield f"{what} {value}: {', '.join(t['name'] for t in document['targets'] if t[key] == value)}."
+
+
+def engines_table(result: dict[str, Any]) -> Table:
+    columns = ("engine", "version", "bytes", "build s", "status")
+    rows = [
+        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
+        for e in result["engines"]
+    ]
+    return columns, rows
+
+
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:
     flips, change, corruptions = cell["flips"], cell["accuracy_delta_pt"], cell["corruptions"]
     return (

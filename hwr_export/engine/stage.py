@@ -7,7 +7,8 @@ from typing import Any
 from hwr_export.card import write_card
 from hwr_export.engine.build import Plan, Progress, engine_from_onnx
 from hwr_export.engine.plan import check_rtx_plan
-from hwr_export.engine.products import DEFAULT_TARGETS, NATIVE, Product, load_product
+from hwr_export.engine.products import DEFAULT_TARGETS, Product, load_product
+from hwr_export.engine.targets import NATIVE, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.release import ENGINES, NOT_FOR_TENSORRT, ManifestFile, Release
@@ -38,8 +39,9 @@ def build_engines(
         EngineError: a build failed; engines built before stay as they were.
     """
     release.require_writable()
-    targets = _targets(config)
-    product = load_product(config.product, targets)
+    wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
+    product = load_product(config.product, wanted)
+    targets = _capabilities(wanted)
     if not 1 <= config.opt_batch <= release.spec.max_batch:
         raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
     files = [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
@@ -61,10 +63,9 @@ def build_engines(
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
 
 
-def _targets(config: EngineConfig) -> tuple[str, ...]:
-    if config.targets:
-        return tuple(dict.fromkeys(config.targets))
-    return (NATIVE,) if config.product == "tensorrt" else DEFAULT_TARGETS
+def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
+    """Return what plans are built for and named after: two names of one capability share a plan."""
+    return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
 
 def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:

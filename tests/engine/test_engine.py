@@ -13,7 +13,8 @@ import pytest
 
 from hwr_export.engine.build import engine_from_onnx
 from hwr_export.engine.plan import check_rtx_plan, read_rtx_header
-from hwr_export.engine.products import DEFAULT_TARGETS, RTX_TARGETS, load_product
+from hwr_export.engine.products import DEFAULT_TARGETS, load_product
+from hwr_export.engine.targets import RTX_CAPABILITIES
 from hwr_export.engine.stage import NOT_EXECUTED, EngineConfig, build_engines
 from hwr_export.errors import EngineError, ReleaseError, UsageError
 from hwr_export.release import Release
@@ -46,18 +47,25 @@ def test_engines_for_the_default_targets(release_dir: Path, hwr) -> None:
 
 
 def test_the_default_targets_are_known() -> None:
-    assert set(DEFAULT_TARGETS) <= set(RTX_TARGETS)
+    assert set(DEFAULT_TARGETS) <= set(RTX_CAPABILITIES)
+
+
+def test_two_names_of_one_capability_share_a_plan(release: Release) -> None:
+    built = build_engines(release, EngineConfig(targets=("rtx-3090", "sm86")))["engines"]
+    assert [(e["path"], e["targets"]) for e in built] == [("engines/model.fp32.sm86.engine", ["sm86"])]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EngineConfig(targets=("sm87",)), "tensorrt_rtx does not build for 'sm87'; its targets: sm75, sm80"),
-        (EngineConfig(targets=("RTX",)), "does not build for 'RTX'"),
+        (EngineConfig(targets=("RTX",)), "there is no target 'RTX'; there are: sm75, sm80, .*jetson-thor, native"),
         (
-            EngineConfig(targets=("sm86",), product="tensorrt"),
-            "tensorrt does not build for 'sm86'; its targets: native",
+            EngineConfig(targets=("jetson-orin-nano",), product="tensorrt_rtx"),
+            r"does not build for jetson-orin-nano \(sm87\), only for sm75, .*build on it: hwr-export trt RELEASE",
         ),
+        (EngineConfig(targets=("sm87",)), "tensorrt builds for no other GPU than .*, not for sm87; copy the release"),
+        (EngineConfig(targets=("h100", "sm86")), r"not for h100 \(sm90\)"),
+        (EngineConfig(targets=("sm86",), product="tensorrt"), "of the machine it runs on, not for sm86"),
         (EngineConfig(targets=("native",)), r"tensorrt is not installed: pip install 'hwr-export\[trt\]'"),
         (EngineConfig(targets=("sm86",), opt_batch=17), "--opt-batch must be 1 to 16"),
     ],
