@@ -14,8 +14,8 @@ import pytest
 from hwr_export.engine.build import engine_from_onnx
 from hwr_export.engine.plan import check_rtx_plan, read_rtx_header
 from hwr_export.engine.products import DEFAULT_TARGETS, load_product
-from hwr_export.engine.targets import RTX_CAPABILITIES
 from hwr_export.engine.stage import NOT_EXECUTED, EngineConfig, build_engines
+from hwr_export.engine.targets import RTX_CAPABILITIES
 from hwr_export.errors import EngineError, ReleaseError, UsageError
 from hwr_export.release import Release
 from tests.conftest import ROOT, one_json
