@@ -7,7 +7,7 @@ from typing import Any
 from hwr_export.card import write_card
 from hwr_export.engine.build import Plan, Progress, engine_from_onnx
 from hwr_export.engine.plan import check_rtx_plan
-from hwr_export.engine.products import DEFAULT_TARGETS, Product, load_product
+from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
 from hwr_export.engine.targets import NATIVE, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
@@ -23,6 +23,7 @@ class EngineConfig:
     targets: tuple[str, ...] = ()
     product: str | None = None
     opt_batch: int = 1
+    precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
 
 
 def build_engines(
@@ -33,10 +34,12 @@ def build_engines(
 ) -> dict[str, Any]:
     """Build one plan a target and precision that TensorRT takes, then add all of them to the release in one step.
 
+    What can be known to fail fails before the first build.
+
     Raises:
         UsageError: a target or product that cannot be used here.
         ReleaseError: an ONNX file is missing or changed.
-        EngineError: a build failed; engines built before stay as they were.
+        EngineError: a build would fail or did; engines built before stay as they were.
     """
     release.require_writable()
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
@@ -44,8 +47,9 @@ def build_engines(
     targets = _capabilities(wanted)
     if not 1 <= config.opt_batch <= release.spec.max_batch:
         raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
-    files = [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
-    models = [(model, release.read(model)) for model in files]
+    models = [(model, release.read(model)) for model in _files(release, config.precisions)]
+    for model, data in models:
+        _preflight(release, model, data, wanted, product, config.opt_batch)
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
         for target in targets:
@@ -61,6 +65,30 @@ def build_engines(
             change.write(f"{path}.json", json_bytes(sidecar), "sidecar", [engine.sha256], precision=model.precision)
         write_card(change)
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
+
+
+def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+    for precision in precisions:
+        if precision in NOT_FOR_TENSORRT:
+            raise UsageError(f"--precision {precision}: that file is for ONNX Runtime on a CPU; give TensorRT int8")
+    if precisions:
+        return [release.onnx(precision) for precision in dict.fromkeys(precisions)]
+    return [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
+
+
+def _preflight(
+    release: Release, model: ManifestFile, data: bytes, targets: Sequence[str], product: Product, opt_batch: int
+) -> None:
+    try:
+        from hwr_export.engine.preflight import preflight, require
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"the ONNX file is looked into before it is built, which needs {err.name}: "
+            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
+        ) from err
+    batches = (1, opt_batch, release.spec.max_batch)
+    findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
+    require(findings, model.path, ", ".join(targets))
 
 
 def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
