@@ -148,6 +148,7 @@ def lint(model: Path, as_json: bool) -> None:
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
 @click.option("--opt-batch", default=1, help="Batch to optimise for.")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
+@click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
 @json_option
 def trt(
     release: Path,
@@ -155,6 +156,7 @@ def trt(
     product: str | None,
     opt_batch: int,
     precisions: tuple[str, ...],
+    together: bool,
     as_json: bool,
 ) -> None:
     """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
@@ -169,7 +171,7 @@ def trt(
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
-        config = EngineConfig(targets, product, opt_batch, precisions)
+        config = EngineConfig(targets, product, opt_batch, precisions, together)
         result = build_engines(opened, config, bar.console.print, show)
     if as_json:
         print_json(result)

@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 
 from hwr_export.engine.targets import RTX, ProductName, Target, refusal
 from hwr_export.errors import EngineError
-from hwr_export.qdq import Graph, node_name
+from hwr_export.qdq import Graph, node_name, quantized_layers
 from hwr_export.qdq_lint import Finding, lint
 from hwr_export.release import INT8_CPU, NOT_FOR_TENSORRT, Release
 from hwr_export.spec import INPUT, ModelSpec
@@ -70,6 +70,16 @@ def require(findings: Sequence[Finding], path: str, where: str) -> None:
         reasons = "; ".join(f"{f.node}: {f.sentence}" if f.node else f.sentence for f in findings[:3])
         more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
         raise EngineError(f"{path} would not build for {where}: {reasons}{more}. Nothing was built")
+
+
+def layers_in_float(model: bytes, computed: dict[str, str]) -> list[str]:
+    """Return the layers that the file quantises and the plan computes in float.
+
+    Args:
+        computed: layer -> type, as `read_rtx_layers` finds it in the plan.
+    """
+    quantised = quantized_layers(onnx.load_model_from_string(model))
+    return [name for name in quantised if computed.get(name) in ("float", "half")]
 
 
 def preflight_release(release: Release, targets: Sequence[Target]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from hwr_export.card import write_card
 from hwr_export.engine.build import Plan, Progress, engine_from_onnx
-from hwr_export.engine.plan import check_rtx_plan
+from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
-from hwr_export.engine.targets import NATIVE, TENSORRT, find_targets
+from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.release import ENGINES, NOT_FOR_TENSORRT, ManifestFile, Release
@@ -24,6 +24,7 @@ class EngineConfig:
     product: str | None = None
     opt_batch: int = 1
     precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
+    together: bool = False  # one plan for all targets instead of one for each
 
 
 def build_engines(
@@ -52,12 +53,17 @@ def build_engines(
         _preflight(release, model, data, wanted, product, config.opt_batch)
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
-        for target in targets:
-            say(f"building {model.path} for {target} with {product.name} {product.version}")
-            plan = engine_from_onnx(data, release.spec, product, [target], model.sha256, config.opt_batch, progress)
-            if product.name == "tensorrt_rtx":
+        for group in [targets] if config.together else [(target,) for target in targets]:
+            say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
+            plan = engine_from_onnx(data, release.spec, product, group, model.sha256, config.opt_batch, progress)
+            sidecar = _sidecar(model, group, product, plan)
+            if product.name == RTX:
                 check_rtx_plan(plan.data, model.sha256)
-            built.append((_sidecar(model, [target], product, plan), plan, model))
+                sidecar["layers"] = layers = _layers(data, plan)
+                if layers and layers["in_float"]:
+                    names = ", ".join(layers["in_float"])
+                    say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+            built.append((sidecar, plan, model))
     with release.change() as change:
         for sidecar, plan, model in built:
             path = sidecar["path"]
@@ -89,6 +95,20 @@ def _preflight(
     batches = (1, opt_batch, release.spec.max_batch)
     findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
     require(findings, model.path, ", ".join(targets))
+
+
+def _layers(model: bytes, plan: Plan) -> dict[str, Any] | None:
+    """Return the types that the plan's layers compute in, labelled as what it is; None where it cannot be read."""
+    from hwr_export.engine.preflight import layers_in_float
+
+    computed = read_rtx_layers(plan.data)
+    if computed is None:
+        return None
+    return {
+        "read_by": "undocumented means: the text in a plan of TensorRT-RTX 1.7.1",
+        "input_types": computed,
+        "in_float": layers_in_float(model, computed),
+    }
 
 
 def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
