@@ -172,7 +172,7 @@ def test_the_int8_plan_computes_in_int8(quantized: Release) -> None:
 
 
 def test_a_quantised_layer_that_runs_in_float_is_said(quantized: Release, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As TensorRT-RTX 1.7.1 builds larger networks for sm80; here one layer of what was read is changed to that."""
+    """As TensorRT-RTX 1.7.1 builds after a refusal; here one layer of what was read is changed to that."""
     monkeypatch.setattr(
         "hwr_export.engine.stage.read_rtx_layers", lambda data: read_rtx_layers(data) | {"stem.0": "float"}
     )
