@@ -144,14 +144,25 @@ def lint(model: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("release", type=PathArgument)
-@click.option("--target", "targets", multiple=True, help="smXX (repeatable), or native with tensorrt. [default: four]")
+@click.option("--target", "targets", multiple=True, help="As `targets` lists them (repeatable). [default: four]")
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
 @click.option("--opt-batch", default=1, help="Batch to optimise for.")
+@click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
+@click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
 @json_option
-def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch: int, as_json: bool) -> None:
+def trt(
+    release: Path,
+    targets: tuple[str, ...],
+    product: str | None,
+    opt_batch: int,
+    precisions: tuple[str, ...],
+    together: bool,
+    as_json: bool,
+) -> None:
     """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
     from hwr_export.engine.stage import EngineConfig, build_engines
     from hwr_export.release import Release
+    from hwr_export.tables import engines_table
 
     opened = Release.open(release)
     with quiet_stdout(), progress_bar() as bar:
@@ -160,15 +171,27 @@ def trt(release: Path, targets: tuple[str, ...], product: str | None, opt_batch:
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
-        result = build_engines(opened, EngineConfig(targets, product, opt_batch), bar.console.print, show)
+        config = EngineConfig(targets, product, opt_batch, precisions, together)
+        result = build_engines(opened, config, bar.console.print, show)
     if as_json:
         print_json(result)
         return
-    rows = [
-        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
-        for e in result["engines"]
-    ]
-    print_table(("engine", "version", "bytes", "build s", "status"), rows)
+    print_table(*engines_table(result))
+
+
+@main.command()
+@json_option
+def targets(as_json: bool) -> None:
+    """List the machines that `trt --target` knows by name, what builds for them, and how that is known."""
+    from hwr_export.engine.targets import targets_document
+    from hwr_export.tables import targets_notes, targets_table
+
+    document = targets_document()
+    if as_json:
+        print_json(document)
+        return
+    print_table(*targets_table(document))
+    click.echo("\n".join(targets_notes(document)))
 
 
 @main.command()
@@ -288,44 +311,46 @@ def read(images: tuple[Path, ...], release: Path, as_json: bool) -> None:
     """Read images of single characters: dark on light or light on dark, any size."""
     from hwr_export.reader import read_images
     from hwr_export.release import Release
+    from hwr_export.tables import read_table
 
     with quiet_stdout():
         result = read_images(Release.open(release), images)
     if as_json:
         print_json(result)
         return
-    rows = [
-        (
-            r["image"],
-            "(blank)" if r["label"] is None else r["label"],
-            f"{r['confidence']:.4f}",
-            "rejected" if r["rejected"] else "",
-        )
-        for r in result["results"]
-    ]
-    print_table(("image", "label", "confidence", ""), rows)
+    print_table(*read_table(result))
 
 
 @main.command()
+@click.argument("release", required=False, type=PathArgument)
+@click.option("--target", "targets", multiple=True, help="With RELEASE: would its files build for this? (repeatable)")
 @json_option
-def doctor(as_json: bool) -> None:
-    """Tell what is installed, which backends really run here, and what to install for the rest."""
-    from hwr_export.doctor import examine
+def doctor(release: Path | None, targets: tuple[str, ...], as_json: bool) -> None:
+    """Tell what runs here and what to install, or whether RELEASE would build for a --target: exit 1 if not."""
+    if bool(targets) != (release is not None):
+        raise UsageError("give RELEASE together with --target NAME, or neither")
+    from hwr_export.tables import doctor_notes, doctor_tables, preflight_table
 
-    with quiet_stdout():
-        result = examine()
+    if release is not None:
+        from hwr_export.engine.preflight import preflight_release
+        from hwr_export.engine.targets import find_targets
+        from hwr_export.release import Release
+
+        result = preflight_release(Release.open(release), find_targets(targets))
+        tables, notes = [preflight_table(result)], list[str]()
+    else:
+        from hwr_export.doctor import examine
+
+        with quiet_stdout():
+            result = examine()
+        tables, notes = list(doctor_tables(result)), list(doctor_notes(result))
     if as_json:
         print_json(result)
     else:
-        rows = [(b["backend"], b["status"], b["detail"] or b["fix"]) for b in result["backends"]]
-        print_table(("backend", "status", ""), rows)
-        print_table(
-            ("package", "version", "extra"),
-            [(p["package"], p["version"] or "not installed", p["extra"] or "base") for p in result["packages"]],
-        )
-        print_table(("device", ""), [(k, v if v not in (None, []) else "none") for k, v in result["device"].items()])
-        for problem in result["problems"]:
-            click.echo(f"Problem: {problem}")
+        for table in tables:
+            print_table(*table)
+        for note in notes:
+            click.echo(note)
     sys.exit(0 if result["ok"] else 1)
 
 

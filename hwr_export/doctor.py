@@ -15,7 +15,8 @@ import numpy as np
 import hwr_export
 from hwr_export.bench import machine_facts
 from hwr_export.engine.build import engine_from_onnx
-from hwr_export.engine.products import DEFAULT_TARGETS, NATIVE, PRODUCTS, ProductName, load_product
+from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, load_product
+from hwr_export.engine.targets import NATIVE, ProductName
 from hwr_export.errors import HwrError, RunnerError
 from hwr_export.files import sha256_bytes
 from hwr_export.runners import ONNX_BACKENDS, installed, onnx_runner

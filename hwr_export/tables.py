@@ -36,6 +36,19 @@ def parity_notes(document: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {_parting(cell['bisect'])}"
 
 
+def read_table(result: dict[str, Any]) -> Table:
+    rows = [
+        (
+            r["image"],
+            "(blank)" if r["label"] is None else r["label"],
+            f"{r['confidence']:.4f}",
+            "rejected" if r["rejected"] else "",
+        )
+        for r in result["results"]
+    ]
+    return ("image", "label", "confidence", ""), rows
+
+
 def recommend_table(result: dict[str, Any]) -> Table:
     columns = ("backend", "precision", "verdict", "error", "p50 us", "bytes", "vs fp32", "front", "")
     rows = [
@@ -68,6 +81,64 @@ def bench_table(result: dict[str, Any]) -> Table:
             "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
         )
         for c in result["cells"]
+    ]
+    return columns, rows
+
+
+def targets_table(document: dict[str, Any]) -> Table:
+    columns = ("target", "capability", "device", "product", "precisions", "vendor's peak", "versions")
+    rows = [
+        (
+            t["name"],
+            t["compute_capability"],
+            t["device"],
+            t["product"],
+            ", ".join(t["precisions"]),
+            t["peak"],
+            t["versions"],
+        )
+        for t in document["targets"]
+    ]
+    return columns, rows
+
+
+def targets_notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield who builds where, and where each row is from."""
+    for key, what in (("built", "Built"), ("source", "Source:")):
+        for value in dict.fromkeys(t[key] for t in document["targets"]):
+            yield f"{what} {value}: {', '.join(t['name'] for t in document['targets'] if t[key] == value)}."
+
+
+def preflight_table(document: dict[str, Any]) -> Table:
+    columns = ("file", "target", "product", "status", "")
+    return columns, [
+        (
+            f["path"],
+            f["target"],
+            f["product"],
+            f["status"],
+            "; ".join(": ".join(filter(None, (x["node"], x["sentence"]))) for x in f["findings"]),
+        )
+        for f in document["files"]
+    ]
+
+
+def doctor_tables(result: dict[str, Any]) -> Iterator[Table]:
+    yield ("backend", "status", ""), [(b["backend"], b["status"], b["detail"] or b["fix"]) for b in result["backends"]]
+    packages = [(p["package"], p["version"] or "not installed", p["extra"] or "base") for p in result["packages"]]
+    yield ("package", "version", "extra"), packages
+    yield ("device", ""), [(k, v if v not in (None, []) else "none") for k, v in result["device"].items()]
+
+
+def doctor_notes(result: dict[str, Any]) -> Iterator[str]:
+    yield from (f"Problem: {problem}" for problem in result["problems"])
+
+
+def engines_table(result: dict[str, Any]) -> Table:
+    columns = ("engine", "version", "bytes", "build s", "status")
+    rows = [
+        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
+        for e in result["engines"]
     ]
     return columns, rows
 

@@ -11,7 +11,7 @@ from tests.conftest import ROOT, one_json
 
 BORDER = ("torch", "torchvision", "torchao", "onnx", "onnxscript", "safetensors")
 ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "quantize", "quantizer", "runners.eager"}
-ABOVE |= {"qdq", "qdq_lint", "sensitivity", "taps", "u8s8"}  # they need onnx, and no torch
+ABOVE |= {"engine.preflight", "qdq", "qdq_lint", "sensitivity", "taps", "u8s8"}  # they need onnx, and no torch
 
 
 def torch_free_modules() -> list[str]:
@@ -65,9 +65,16 @@ def test_reading_showing_and_building_need_no_torch(release_dir, digit_png, hwr_
         ("trt", release_dir, "--target", "sm86"),
         ("parity", release_dir, "--baseline", "goldens"),
     ):
-        result = hwr_process(*arguments, "--json", without=BORDER)
+        without = [name for name in BORDER if arguments[0] != "trt" or name != "onnx"]
+        result = hwr_process(*arguments, "--json", without=tuple(without))
         assert result.returncode == 0, result.stderr
         assert one_json(result.stdout)["schema"] == 1
+
+
+def test_building_without_onnx_says_what_to_install(release_dir, hwr_process) -> None:
+    result = hwr_process("trt", release_dir, "--target", "sm86", without=("onnx",))
+    assert result.returncode == 2
+    assert "looked into before it is built, which needs onnx: pip install 'hwr-export[rtx]'" in result.stderr
 
 
 def test_exporting_without_torch_says_what_to_install(release_dir, hwr_process, tmp_path) -> None:

@@ -1,9 +1,11 @@
 """What can be read from a plan without a GPU.
 
 The header's layout is undocumented; it was read off TensorRT-RTX 1.7.1 and is trusted for that version alone: magic
-`vtrt`, file size as u64 at byte 16, version in bytes 24-27. The network's name stands in the body as text.
+`vtrt`, file size as u64 at byte 16, version in bytes 24-27. The network's name stands in the body as text, and so do
+the operations with the types of their tensors.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -11,6 +13,9 @@ from hwr_export.errors import EngineError
 
 RTX_MAGIC = b"vtrt"
 HEADER_BYTES = 64
+READABLE = "1.7.1."  # the only version whose body was looked into
+_TENSOR = re.compile(rb'tensor=\{[^\n]*? name="([^"\n]*)"[^\n]*? type=(\w+)')
+_LAYER = re.compile(rb'\n  (?:corrltn|fully_connected)=\{ name="([^"\n]*)" output=\{[^}\n]*\} input=\{"([^"\n]*)"')
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,14 @@ def check_rtx_plan(data: bytes, source_sha256: str) -> None:
     read_rtx_header(data)
     if source_sha256.encode() not in data:
         raise EngineError("the plan does not carry the hash of the ONNX file it was built from")
+
+
+def read_rtx_layers(data: bytes) -> dict[str, str] | None:
+    """Return each convolution and matrix product, by its ONNX name -> the type it reads: `int8`, `half`, `float`.
+
+    Undocumented: None for a plan of another version than 1.7.1.
+    """
+    if not read_rtx_header(data).version.startswith(READABLE):
+        return None
+    types = dict(_TENSOR.findall(data))
+    return {name.decode(): types.get(value, b"unknown").decode() for name, value in _LAYER.findall(data)}

@@ -1,6 +1,6 @@
-"""Which TensorRT product is installed, and which machine a plan is to run on.
+"""Which TensorRT product is installed, and which one a target needs.
 
-Compute capabilities are those the TensorRT-RTX 1.7.1 builder accepts without a GPU (its `ComputeCapability` enum).
+TensorRT-RTX builds without a GPU for the compute capabilities of its 1.7.1 builder (its `ComputeCapability` enum);
 TensorRT itself builds only for the GPU it runs on: target `native`.
 """
 
@@ -8,22 +8,12 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from hwr_export.engine.targets import RTX, TENSORRT, ProductName, find_targets, refusal
 from hwr_export.errors import EngineError, UsageError
 
-ProductName = Literal["tensorrt_rtx", "tensorrt"]
 PRODUCTS: dict[ProductName, str] = {"tensorrt_rtx": "rtx", "tensorrt": "trt"}  # module -> extra
-
-NATIVE = "native"
-RTX_TARGETS = {
-    "sm75": "Turing (T4, RTX 20)",
-    "sm80": "Ampere (A100)",
-    "sm86": "Ampere (RTX 30, A10)",
-    "sm89": "Ada (RTX 40, L4)",
-    "sm120": "Blackwell (RTX 50)",
-    "sm121": "Blackwell (GB10)",
-}
 DEFAULT_TARGETS = ("sm80", "sm86", "sm89", "sm120")
 
 
@@ -44,16 +34,17 @@ def installed_products() -> list[ProductName]:
 
 
 def load_product(wanted: str | None, targets: Sequence[str]) -> Product:
-    """Import the product asked for, else the one that the targets need: `native` is TensorRT's, the rest RTX's.
+    """Import the product asked for, else the one that the targets need.
 
     Raises:
-        UsageError: unknown product, not installed, or a target that it does not build for.
+        UsageError: unknown target, product not installed, or a target that it does not build for.
     """
-    name: ProductName = "tensorrt" if wanted == "tensorrt" or (not wanted and NATIVE in targets) else "tensorrt_rtx"
-    known = (NATIVE,) if name == "tensorrt" else tuple(RTX_TARGETS)
-    for target in targets:
-        if target not in known:
-            raise UsageError(f"{name} does not build for {target!r}; its targets: {', '.join(known)}")
+    rows = find_targets(targets)
+    on_device = any(row.product == TENSORRT for row in rows)
+    name: ProductName = TENSORRT if wanted == TENSORRT or (not wanted and on_device) else RTX
+    for row in rows:
+        if reason := refusal(row, name):
+            raise UsageError(reason)
     if importlib.util.find_spec(name) is None:
         raise UsageError(f"{name} is not installed: pip install 'hwr-export[{PRODUCTS[name]}]'")
     try:

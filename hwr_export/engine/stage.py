@@ -6,8 +6,9 @@ from typing import Any
 
 from hwr_export.card import write_card
 from hwr_export.engine.build import Plan, Progress, engine_from_onnx
-from hwr_export.engine.plan import check_rtx_plan
-from hwr_export.engine.products import DEFAULT_TARGETS, NATIVE, Product, load_product
+from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
+from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
+from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.release import ENGINES, NOT_FOR_TENSORRT, ManifestFile, Release
@@ -22,6 +23,8 @@ class EngineConfig:
     targets: tuple[str, ...] = ()
     product: str | None = None
     opt_batch: int = 1
+    precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
+    together: bool = False  # one plan for all targets instead of one for each
 
 
 def build_engines(
@@ -32,26 +35,35 @@ def build_engines(
 ) -> dict[str, Any]:
     """Build one plan a target and precision that TensorRT takes, then add all of them to the release in one step.
 
+    What can be known to fail fails before the first build.
+
     Raises:
         UsageError: a target or product that cannot be used here.
         ReleaseError: an ONNX file is missing or changed.
-        EngineError: a build failed; engines built before stay as they were.
+        EngineError: a build would fail or did; engines built before stay as they were.
     """
     release.require_writable()
-    targets = _targets(config)
-    product = load_product(config.product, targets)
+    wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
+    product = load_product(config.product, wanted)
+    targets = _capabilities(wanted)
     if not 1 <= config.opt_batch <= release.spec.max_batch:
         raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
-    files = [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
-    models = [(model, release.read(model)) for model in files]
+    models = [(model, release.read(model)) for model in _files(release, config.precisions)]
+    for model, data in models:
+        _preflight(release, model, data, wanted, product, config.opt_batch)
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
-        for target in targets:
-            say(f"building {model.path} for {target} with {product.name} {product.version}")
-            plan = engine_from_onnx(data, release.spec, product, [target], model.sha256, config.opt_batch, progress)
-            if product.name == "tensorrt_rtx":
+        for group in [targets] if config.together else [(target,) for target in targets]:
+            say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
+            plan = engine_from_onnx(data, release.spec, product, group, model.sha256, config.opt_batch, progress)
+            sidecar = _sidecar(model, group, product, plan)
+            if product.name == RTX:
                 check_rtx_plan(plan.data, model.sha256)
-            built.append((_sidecar(model, [target], product, plan), plan, model))
+                sidecar["layers"] = layers = _layers(data, plan)
+                if layers and layers["in_float"]:
+                    names = ", ".join(layers["in_float"])
+                    say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+            built.append((sidecar, plan, model))
     with release.change() as change:
         for sidecar, plan, model in built:
             path = sidecar["path"]
@@ -61,10 +73,47 @@ def build_engines(
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
 
 
-def _targets(config: EngineConfig) -> tuple[str, ...]:
-    if config.targets:
-        return tuple(dict.fromkeys(config.targets))
-    return (NATIVE,) if config.product == "tensorrt" else DEFAULT_TARGETS
+def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+    for precision in precisions:
+        if precision in NOT_FOR_TENSORRT:
+            raise UsageError(f"--precision {precision}: that file is for ONNX Runtime on a CPU; give TensorRT int8")
+    if precisions:
+        return [release.onnx(precision) for precision in dict.fromkeys(precisions)]
+    return [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
+
+
+def _preflight(
+    release: Release, model: ManifestFile, data: bytes, targets: Sequence[str], product: Product, opt_batch: int
+) -> None:
+    try:
+        from hwr_export.engine.preflight import preflight, require
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"the ONNX file is looked into before it is built, which needs {err.name}: "
+            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
+        ) from err
+    batches = (1, opt_batch, release.spec.max_batch)
+    findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
+    require(findings, model.path, ", ".join(targets))
+
+
+def _layers(model: bytes, plan: Plan) -> dict[str, Any] | None:
+    """Return the types that the plan's layers compute in, labelled as what it is; None where it cannot be read."""
+    from hwr_export.engine.preflight import layers_in_float
+
+    computed = read_rtx_layers(plan.data)
+    if computed is None:
+        return None
+    return {
+        "read_by": "undocumented means: the text in a plan of TensorRT-RTX 1.7.1",
+        "input_types": computed,
+        "in_float": layers_in_float(model, computed),
+    }
+
+
+def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
+    """Return what plans are built for and named after: two names of one capability share a plan."""
+    return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
 
 def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:

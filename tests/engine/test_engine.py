@@ -12,10 +12,12 @@ import onnx
 import pytest
 
 from hwr_export.engine.build import engine_from_onnx
-from hwr_export.engine.plan import check_rtx_plan, read_rtx_header
-from hwr_export.engine.products import DEFAULT_TARGETS, RTX_TARGETS, load_product
+from hwr_export.engine.plan import check_rtx_plan, read_rtx_header, read_rtx_layers
+from hwr_export.engine.products import DEFAULT_TARGETS, load_product
 from hwr_export.engine.stage import NOT_EXECUTED, EngineConfig, build_engines
+from hwr_export.engine.targets import RTX_CAPABILITIES
 from hwr_export.errors import EngineError, ReleaseError, UsageError
+from hwr_export.qdq import quantized_layers
 from hwr_export.release import Release
 from tests.conftest import ROOT, one_json
 
@@ -46,18 +48,25 @@ def test_engines_for_the_default_targets(release_dir: Path, hwr) -> None:
 
 
 def test_the_default_targets_are_known() -> None:
-    assert set(DEFAULT_TARGETS) <= set(RTX_TARGETS)
+    assert set(DEFAULT_TARGETS) <= set(RTX_CAPABILITIES)
+
+
+def test_two_names_of_one_capability_share_a_plan(release: Release) -> None:
+    built = build_engines(release, EngineConfig(targets=("rtx-3090", "sm86")))["engines"]
+    assert [(e["path"], e["targets"]) for e in built] == [("engines/model.fp32.sm86.engine", ["sm86"])]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EngineConfig(targets=("sm87",)), "tensorrt_rtx does not build for 'sm87'; its targets: sm75, sm80"),
-        (EngineConfig(targets=("RTX",)), "does not build for 'RTX'"),
+        (EngineConfig(targets=("RTX",)), "there is no target 'RTX'; there are: sm75, sm80, .*jetson-thor, native"),
         (
-            EngineConfig(targets=("sm86",), product="tensorrt"),
-            "tensorrt does not build for 'sm86'; its targets: native",
+            EngineConfig(targets=("jetson-orin-nano",), product="tensorrt_rtx"),
+            r"does not build for jetson-orin-nano \(sm87\), only for sm75, .*build on it: hwr-export trt RELEASE",
         ),
+        (EngineConfig(targets=("sm87",)), "tensorrt builds for no other GPU than .*, not for sm87; copy the release"),
+        (EngineConfig(targets=("h100", "sm86")), r"not for h100 \(sm90\)"),
+        (EngineConfig(targets=("sm86",), product="tensorrt"), "of the machine it runs on, not for sm86"),
         (EngineConfig(targets=("native",)), r"tensorrt is not installed: pip install 'hwr-export\[trt\]'"),
         (EngineConfig(targets=("sm86",), opt_batch=17), "--opt-batch must be 1 to 16"),
     ],
@@ -147,3 +156,44 @@ def test_a_stopped_command_leaves_the_release_as_it_was(release_dir: Path, numbe
         assert after.manifest == before
         assert b"Traceback" not in stderr
         assert process.returncode == (130 if number == signal.SIGINT else -9)
+
+
+def test_the_int8_plan_computes_in_int8(quantized: Release) -> None:
+    said: list[str] = []
+    built = build_engines(quantized, EngineConfig(precisions=("int8",)), said.append)["engines"]
+    layers = set(quantized_layers(onnx.load_model_from_string(quantized.read(quantized.onnx("int8")))))
+    assert len(layers) > 5
+    assert [e["targets"][0] for e in built] == list(DEFAULT_TARGETS)
+    for engine in built:
+        assert {n for n, kind in engine["layers"]["input_types"].items() if kind == "int8"} == layers
+        assert engine["layers"]["in_float"] == []
+        assert "undocumented" in engine["layers"]["read_by"]
+    assert not any(line.startswith("warning") for line in said)
+
+
+def test_a_quantised_layer_that_runs_in_float_is_said(quantized: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TensorRT-RTX 1.7.1 builds after a refusal; here one layer of what was read is changed to that."""
+    monkeypatch.setattr(
+        "hwr_export.engine.stage.read_rtx_layers", lambda data: read_rtx_layers(data) | {"stem.0": "float"}
+    )
+    said: list[str] = []
+    (engine,) = build_engines(quantized, EngineConfig(targets=("sm86",), precisions=("int8",)), said.append)["engines"]
+    assert engine["layers"]["in_float"] == ["stem.0"]
+    assert "warning: engines/model.int8.sm86.engine computes in float what the file quantises: stem.0" in said
+
+
+def test_one_plan_for_several_targets(release_dir: Path, hwr) -> None:
+    names = ("rtx-3090", "rtx-4090", "rtx-5090")
+    result = hwr("trt", release_dir, *(x for n in names for x in ("--target", n)), "--together", "--json")
+    assert result.exit_code == 0, result.stderr
+    (engine,) = one_json(result.stdout)["engines"]
+    assert engine["path"] == "engines/model.fp32.sm86-sm89-sm120.engine"
+    assert engine["targets"] == ["sm86", "sm89", "sm120"]
+    assert set(engine["layers"]["input_types"].values()) == {"float"}
+    assert engine["layers"]["in_float"] == []
+
+
+def test_layers_of_another_version_are_not_guessed(release: Release) -> None:
+    plan = build(release, release.read(release.onnx("fp32"))).data
+    assert read_rtx_layers(plan)
+    assert read_rtx_layers(plan[:24] + bytes((1, 8, 0, 1)) + plan[28:]) is None
