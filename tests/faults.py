@@ -98,8 +98,11 @@ def one_weight(by: Callable[[float], float]) -> Edit:
 
 def permute(axis: int) -> Edit:
     def edit(model: ModelProto) -> None:
-        order = np.random.default_rng(RNG_SEED).permutation(24)
-        change(tensor(model, "network.blocks.0.conv2.weight"), lambda v: v.take(order, axis=axis))
+        rng = np.random.default_rng(RNG_SEED)
+        change(
+            tensor(model, "network.blocks.0.conv2.weight"),
+            lambda v: v.take(rng.permutation(v.shape[axis]), axis=axis),
+        )
 
     return edit
 
