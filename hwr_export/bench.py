@@ -23,8 +23,8 @@ from hwr_export.errors import DataError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.goldens import SYNTHETIC, Goldens
 from hwr_export.parity import choose_backends
-from hwr_export.release import BENCH, GOLDENS, Release
-from hwr_export.runners import Runner, is_for, onnx_runner
+from hwr_export.release import BENCH, GOLDENS, Release, is_for
+from hwr_export.runners import Runner, onnx_runner
 from hwr_export.spec import INPUT, PROBABILITIES
 
 EAGER = "eager"

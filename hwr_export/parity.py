@@ -16,8 +16,8 @@ from hwr_export.card import write_card
 from hwr_export.cell import Question, judge_file
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
-from hwr_export.release import PARITY, ManifestFile, Release
-from hwr_export.runners import ONNX_BACKENDS, installed, is_for
+from hwr_export.release import PARITY, ManifestFile, Release, is_for
+from hwr_export.runners import ONNX_BACKENDS, installed
 from hwr_export.verdict import overall
 
 

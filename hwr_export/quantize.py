@@ -33,6 +33,7 @@ from hwr_export.release import (
     INT8_CPU,
     QUANTIZATION,
     Release,
+    is_for,
     onnx_path,
 )
 from hwr_export.runners import installed
@@ -51,8 +52,8 @@ SCHEMES = {
     INT8: "weights int8 per output channel, activations int8 per tensor, all symmetric; biases float32",
     INT8_CPU: "weights int8 per output channel, symmetric; activations uint8 per tensor with zero point; biases int32",
 }
-# Where a file is measured: on a backend it was made for. ONNX Runtime runs the S8S8 file rightly, but slowly.
-JUDGED_ON = {INT8: ("openvino", "onnxruntime"), INT8_CPU: ("onnxruntime",)}
+# A file is measured on the first of these that it is made for. ONNX Runtime runs the S8S8 file rightly, but slowly.
+JUDGES = ("openvino", "onnxruntime")
 
 Say = Callable[[str], None]
 Images = npt.NDArray[np.uint8]
@@ -199,7 +200,7 @@ def _quantized(
     say: Say,
 ) -> _Made:
     """Make one file: choose the observer, rank the layers, keep within the budget, and check what came out."""
-    backend = next(b for b in JUDGED_ON[precision] if installed(b))
+    backend = next(b for b in JUDGES if is_for(precision, b) and installed(b))
     held_out = samples.held_out
     judge = Judge(backend, release.spec, held_out.images, held_out.labels, source)
     path = onnx_path(precision)

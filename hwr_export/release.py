@@ -35,8 +35,8 @@ ENGINES = "engines"
 QUANTIZATION = "quantization.json"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
-# What TensorRT cannot take: the file for ONNX Runtime on the CPU alone.
-NOT_FOR_TENSORRT = (INT8_CPU,)
+# Files that are made for one backend: another's answers and latency would say nothing of what is shipped.
+MADE_FOR = {INT8_CPU: "onnxruntime"}
 
 Role = Literal[
     "checkpoint", "weights", "onnx", "goldens", "engine", "sidecar", "parity", "bench", "card", "quantization"
@@ -44,6 +44,11 @@ Role = Literal[
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
+
+
+def is_for(precision: str | None, backend: str) -> bool:
+    """Return whether a file of this precision is meant to run on a backend, `onnxruntime` or `tensorrt` or another."""
+    return MADE_FOR.get(precision or "", backend) == backend
 
 
 def onnx_path(precision: str) -> str:

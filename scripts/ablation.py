@@ -46,6 +46,13 @@ CHANGES: dict[str, dict[str, Any]] = {
         "garbage_weight": 0.1,
         "garbage_data": LETTERS,
     },
+    # Teachers are runs above: no writer of the errors taught them either.
+    "edge-s, elastic 0.8 px": {"model": {"name": "edge-s"}, "augment": {"elastic_px": 0.8}},
+    "edge-s, elastic 0.8 px, two edge-m as teachers": {
+        "model": {"name": "edge-s"},
+        "augment": {"elastic_px": 0.8},
+        "distil": {"teachers": ["runs/ablation/elastic-0-8-px", "runs/ablation/everything-lighter"]},
+    },
 }
 
 

@@ -80,9 +80,10 @@ def figures() -> str:
         found = json.loads(path.read_text())
         rows = [(v["change"], str(v["errors"]), f"{v['error_percent']:g}") for v in found["variants"]]
         parts.append(
-            f"## What a recipe's parts are worth on digits\n\nEdge-m, {found['base']['epochs']} epochs on two thirds "
-            f"of MNIST's training writers, errors on the {found['variants'][0]['n']:,} images of the others (one seed; "
-            f"about 10 errors are chance); [{path.name}](figures/{path.name}), `{found['command']}`.\n\n"
+            "## What a recipe's parts are worth on digits\n\n"
+            f"Edge-m where nothing else is said, {found['base']['epochs']} epochs on two thirds of MNIST's training "
+            f"writers, errors on the {found['variants'][0]['n']:,} images of the others (one seed; about 10 errors are "
+            f"chance); [{path.name}](figures/{path.name}), `{found['command']}`.\n\n"
             f"{table(('change', 'errors', 'error, %'), rows)}"
         )
     return "\n".join(parts)

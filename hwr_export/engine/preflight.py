@@ -15,15 +15,14 @@ from hwr_export.engine.targets import RTX, ProductName, Target, refusal
 from hwr_export.errors import EngineError
 from hwr_export.qdq import Graph, node_name, quantized_layers
 from hwr_export.qdq_lint import Finding, lint
-from hwr_export.release import INT8_CPU, NOT_FOR_TENSORRT, Release
+from hwr_export.release import INT8_CPU, Release, is_for
 from hwr_export.spec import INPUT, ModelSpec
 
-# First and last opset that a product's major version reads. TensorRT: its ONNX opset guide (11) and the operators.md of
-# its parser (10.3). The parser of TensorRT-RTX 1.7.1 took every opset that onnx knows of, tried from 6 on.
-OPSETS: dict[tuple[ProductName, str], range] = {
-    ("tensorrt", "10"): range(9, 21),
-    ("tensorrt", "11"): range(9, 26),
-    ("tensorrt_rtx", "1"): range(6, onnx.defs.onnx_opset_version() + 1),
+# What a product reads from a version on, the newest first. TensorRT 11: its ONNX opset guide; 10.15: operators.md of
+# its parser; 10.3: not looked up. The parser of TensorRT-RTX 1.7.1 took every opset that onnx knows, tried from 6 on.
+OPSETS: dict[ProductName, dict[tuple[int, int], range]] = {
+    "tensorrt": {(11, 0): range(9, 26), (10, 15): range(9, 25), (10, 0): range(9, 21)},
+    "tensorrt_rtx": {(1, 0): range(6, onnx.defs.onnx_opset_version() + 1)},
 }
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PRODUCTS_OF_MATRICES = ("Gemm", "MatMul")
@@ -96,7 +95,7 @@ def preflight_release(release: Release, targets: Sequence[Target]) -> dict[str, 
         data = release.read(model)
         for target in targets:
             row: dict[str, Any] = {"path": model.path, "target": target.name, "product": target.product}
-            if model.precision in NOT_FOR_TENSORRT:
+            if not is_for(model.precision, target.product):
                 files.append(row | {"status": "not for TensorRT", "findings": []})
                 continue
             # A plan that is built on the device is refused from here; the question is what happens there.
@@ -123,7 +122,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _of_opset(model: onnx.ModelProto, product: ProductName, version: str) -> Iterator[Finding]:
-    opset, readable = _opset(model), OPSETS.get((product, version.split(".", maxsplit=1)[0]))
+    opset, readable = _opset(model), readable_opsets(product, version)
     if readable is None:
         sentence = f"{product} {version} is not a version this was written for; use TensorRT 10.3 to 11, or RTX 1.7"
         yield Finding("version", "", sentence)
@@ -134,6 +133,13 @@ def _of_opset(model: onnx.ModelProto, product: ProductName, version: str) -> Ite
             f"the file's opset is {opset}, {product} {version} reads {readable.start} to {readable.stop - 1}; "
             "export it with --opset 20",
         )
+
+
+def readable_opsets(product: ProductName, version: str) -> range | None:
+    """Return the opsets that a version, as `10.3.0`, reads; None for a major version that this was not written for."""
+    major, minor = (int(part) for part in f"{version}.0".split(".")[:2])
+    found = (opsets for since, opsets in OPSETS[product].items() if since[0] == major and since <= (major, minor))
+    return next(found, None)
 
 
 def _unknown_operators(model: onnx.ModelProto) -> Iterator[Finding]:

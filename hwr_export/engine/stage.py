@@ -11,7 +11,7 @@ from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
-from hwr_export.release import ENGINES, NOT_FOR_TENSORRT, ManifestFile, Release
+from hwr_export.release import ENGINES, ManifestFile, Release, is_for
 
 NOT_EXECUTED = "built, not executed"
 
@@ -75,11 +75,11 @@ def build_engines(
 
 def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
     for precision in precisions:
-        if precision in NOT_FOR_TENSORRT:
+        if not is_for(precision, TENSORRT):
             raise UsageError(f"--precision {precision}: that file is for ONNX Runtime on a CPU; give TensorRT int8")
     if precisions:
         return [release.onnx(precision) for precision in dict.fromkeys(precisions)]
-    return [model for model in release.by_role("onnx") if model.precision not in NOT_FOR_TENSORRT]
+    return [model for model in release.by_role("onnx") if is_for(model.precision, TENSORRT)]
 
 
 def _preflight(

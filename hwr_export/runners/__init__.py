@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.errors import RunnerError, UsageError
-from hwr_export.release import INT8_CPU
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -25,8 +24,6 @@ ONNX_BACKENDS = {
     "onnxruntime": ("hwr_export.runners.onnxruntime:OnnxRuntimeRunner", "onnxruntime", "cpu"),
     "openvino": ("hwr_export.runners.openvino:OpenVinoRunner", "openvino", "openvino"),
 }
-# Files that are made for one backend: another's answers and latency would say nothing of what is shipped.
-MADE_FOR = {INT8_CPU: "onnxruntime"}
 
 
 class Runner(ABC):
@@ -103,11 +100,6 @@ class Runner(ABC):
                 f"a batch of {len(image)} is outside 1 to {self.spec.max_batch}, which the graph was exported for; "
                 "split it, or export with a larger --max-batch"
             )
-
-
-def is_for(precision: str | None, backend: str) -> bool:
-    """Return whether a file of this precision is meant to run on a backend."""
-    return MADE_FOR.get(precision or "", backend) == backend
 
 
 def installed(backend: str) -> bool:

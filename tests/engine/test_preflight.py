@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hwr_export.engine.preflight import OPSETS, preflight
+from hwr_export.engine.preflight import OPSETS, preflight, readable_opsets
 from hwr_export.engine.stage import EngineConfig, build_engines
 from hwr_export.engine.targets import TARGETS
 from hwr_export.release import Release
@@ -222,9 +222,13 @@ def test_a_jetson_is_judged_by_its_own_tensorrt(release: Release, hwr) -> None:
 
 def test_a_version_that_was_never_met_is_said(release: Release) -> None:
     model = release.read(release.onnx("fp32"))
-    for (product, major), opsets in OPSETS.items():
-        assert 20 in opsets
-        assert preflight(model, release.spec, [], product, f"{major}.0", (1, 1, 16)) == []
+    for product, versions in OPSETS.items():
+        for (major, minor), opsets in versions.items():
+            assert 20 in opsets
+            assert preflight(model, release.spec, [], product, f"{major}.{minor}", (1, 1, 16)) == []
+    assert [readable_opsets("tensorrt", v) for v in ("10.3.0", "10.14.1", "10.15.1", "11.4")] == [
+        range(9, 21), range(9, 21), range(9, 25), range(9, 26)
+    ]  # fmt: skip
     (found,) = preflight(model, release.spec, [], "tensorrt", "12.0.1", (1, 1, 16))
     assert "12.0.1 is not a version this was written for" in found.sentence
 
