@@ -1,0 +1,119 @@
+"""Release -> evidence: parity, bench, recommend."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hwr_export.commands import DATA, PathArgument
+from hwr_export.console import json_option, print_json, print_table, progress_bar, quiet_stdout, stderr_console
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("--data", default="mnist", help="Dataset whose test split is compared.")
+@click.option(
+    "--baseline", type=click.Choice(["eager", "goldens"]), default="eager", help="goldens: no torch, no dataset."
+)
+@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@click.option(
+    "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="Accuracy in points that may go."
+)
+@click.option("--corrupted", default=2000, type=click.IntRange(1), help="Test images seen under 21 scanner conditions.")
+@click.option("--bisect", is_flag=True, help="Name the first layer where a failing file parts.")
+@DATA
+@json_option
+def parity(
+    release: Path,
+    data: str,
+    baseline: Any,
+    backends: tuple[str, ...],
+    margin: float,
+    corrupted: int,
+    bisect: bool,
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare the ONNX files with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
+    from hwr_export.parity import ParityConfig
+    from hwr_export.parity import parity as run
+    from hwr_export.release import Release
+    from hwr_export.tables import parity_notes, parity_table
+    from hwr_export.verdict import EXIT_CODE
+
+    opened = Release.open(release)
+    with quiet_stdout():
+        config = ParityConfig(data, data_root, baseline, backends, margin, corrupted, bisect)
+        result = run(opened, config, stderr_console().print)
+    if as_json:
+        print_json(result)
+    else:
+        print_table(*parity_table(result))
+        for line in parity_notes(result):
+            click.echo(line)
+        click.echo(f"Verdict: {result['verdict']}")
+    sys.exit(EXIT_CODE[result["verdict"]])
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("--batch", "batches", multiple=True, type=int, help="Batch size (repeatable). [default: 1, 32, 256]")
+@click.option("--threads", multiple=True, type=int, help="Threads (repeatable). [default: 1]")
+@click.option("--seconds", default=2.0, help="Time for one backend at one batch; at least 100 calls.")
+@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@DATA
+@json_option
+def bench(
+    release: Path,
+    batches: tuple[int, ...],
+    threads: tuple[int, ...],
+    seconds: float,
+    backends: tuple[str, ...],
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure latency against the eager model, all backends interleaved in one run."""
+    from hwr_export.bench import BenchConfig
+    from hwr_export.bench import bench as run
+    from hwr_export.release import Release
+    from hwr_export.tables import bench_table
+
+    opened = Release.open(release)
+    limit = opened.spec.max_batch
+    config = BenchConfig(
+        batches=batches or tuple(b for b in BenchConfig.batches if b <= limit),
+        threads=threads or (1,),
+        seconds=seconds,
+        backends=backends,
+        data_root=data_root,
+    )
+    with quiet_stdout(), progress_bar() as bar:
+        task = bar.add_task("measuring", total=None)
+        result = run(opened, config, bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+    if as_json:
+        print_json(result)
+        return
+    for missing in result["absent"]:
+        click.echo(f"{missing['backend']} not measured: {missing['reason']}")
+    print_table(*bench_table(result))
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("--batch", default=1, type=click.IntRange(1), help="Images that come at once.")
+@click.option("--threads", default=1, type=click.IntRange(1), help="Threads that bench gave each backend.")
+@json_option
+def recommend(release: Path, batch: int, threads: int, as_json: bool) -> None:
+    """Tell which file to ship to which backend: the fastest that passed parity, and why not the others."""
+    from hwr_export.recommend import recommend as run
+    from hwr_export.release import Release
+    from hwr_export.tables import recommend_table
+
+    result = run(Release.open(release), batch, threads)
+    if as_json:
+        print_json(result)
+        return
+    print_table(*recommend_table(result))
+    best = result["recommended"]
+    click.echo(f"Ship {best['path']} on {best['backend']}." if best else "Nothing passed parity: ship nothing.")
