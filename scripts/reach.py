@@ -75,9 +75,10 @@ def report(name: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "train", "evaluate", str(run.relative_to(ROOT)), "--json"]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout)
-        minutes = sum(map(float, (RUNS / f"{name}-{seed}.cost").read_text().split()))
+        cost = RUNS / f"{name}-{seed}.cost"  # missing where a part of the training was killed: its cost is not known
+        minutes = round(sum(map(float, cost.read_text().split())), 1) if cost.is_file() else None
         measures = {k: None if (v := of(found)) is None else round(v, 4) for k, of in MEASURES.items()}
-        seeds.append({"seed": seed, "cpu_minutes": round(minutes, 1), **measures})
+        seeds.append({"seed": seed, "cpu_minutes": minutes, **measures})
         parameters = found["parameters"]
     summary = {}
     for measure in ("cpu_minutes", *MEASURES):
