@@ -16,7 +16,7 @@ from hwr_export.guards import try_batches, unpinned_facts
 from hwr_export.numbers import UNIT_RATIO, Tolerance, compare_outputs, tolerance_from_goldens
 from hwr_export.release import CHECKPOINT, ManifestFile, Release
 from hwr_export.robustness import Condition, Robustness, compare_conditions
-from hwr_export.runners import Runner, onnx_runner
+from hwr_export.runners import ONNX_BACKENDS, Runner, onnx_runner
 from hwr_export.spec import LOGITS
 from hwr_export.stages import Finding, Suspect, locate
 from hwr_export.statistics import rate_upper_bound
@@ -45,7 +45,7 @@ def judge_file(
 ) -> dict[str, Any]:
     """Compare one file on one backend with the baseline. A file that cannot be loaded or run is a FAIL."""
     data = release.read_unverified(model)
-    precision = model.precision or "fp32"
+    precision = ONNX_BACKENDS[backend].computes or model.precision or "fp32"
     gated = precision in UNIT_RATIO
     tolerance = tolerance_from_goldens(baseline.goldens, precision, baseline.noise) if gated else None
     broken, fault = [], None

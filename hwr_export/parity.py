@@ -17,7 +17,7 @@ from hwr_export.cell import Question, judge_file
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.release import PARITY, ManifestFile, Release, is_for
-from hwr_export.runners import ONNX_BACKENDS, installed
+from hwr_export.runners import ONNX_BACKENDS, why_absent
 from hwr_export.verdict import overall
 
 
@@ -89,9 +89,9 @@ def choose_backends(wanted: Sequence[str]) -> list[str]:
     for backend in wanted:
         if backend not in ONNX_BACKENDS:
             raise UsageError(f"there is no backend {backend!r}; known: {', '.join(ONNX_BACKENDS)}")
-        if not installed(backend):
-            raise UsageError(f"{backend} is not installed: pip install 'hwr-export[{ONNX_BACKENDS[backend][2]}]'")
-    chosen = list(wanted) or [b for b in ONNX_BACKENDS if installed(b)]
+        if reason := why_absent(backend):
+            raise UsageError(f"the backend {backend} cannot be used: {reason}")
+    chosen = list(wanted) or [b for b in ONNX_BACKENDS if not why_absent(b)]
     if not chosen:
         raise UsageError("no backend is installed to compare with: pip install 'hwr-export[cpu]'")
     return chosen

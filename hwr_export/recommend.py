@@ -4,11 +4,11 @@ Only what passed parity can be recommended, and only the fastest of that: an int
 be. Pure arithmetic on `parity.json` and `bench.json`; both must be about the files that the release holds now.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hwr_export.errors import ReleaseError, UsageError
+from hwr_export.evidence import evidence
 from hwr_export.release import BENCH, PARITY, Release
 
 FLOAT = "fp32"  # what every other precision has to beat
@@ -55,12 +55,11 @@ def recommend(release: Release, batch: int = 1, threads: int = 1) -> dict[str, A
 
 
 def _evidence(release: Release, path: str, command: str) -> dict[str, Any]:
-    entry = release.entry(path)
-    models = {model.sha256 for model in release.by_role("onnx")}
-    if entry is None or not models <= set(entry.made_from):
-        state = "has no" if entry is None else "holds ONNX files newer than its"
+    found = evidence(release, path)
+    if found is None:
+        state = "has no" if release.entry(path) is None else "holds ONNX files newer than its"
         raise ReleaseError(f"{release.path} {state} {path}; run `hwr-export {command} {release.path}`")
-    return dict(json.loads(release.read(entry)))
+    return found
 
 
 def _choices(release: Release, parity: dict[str, Any], bench: dict[str, Any], batch: int, threads: int) -> list[Choice]:

@@ -30,16 +30,29 @@ GOLDENS = "goldens.npz"
 CHECKPOINT = "checkpoint.json"
 PARITY = "parity.json"
 BENCH = "bench.json"
+BENCH_SAMPLES = "bench-samples.npz"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
 QUANTIZATION = "quantization.json"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
-# Files that are made for one backend: another's answers and latency would say nothing of what is shipped.
-MADE_FOR = {INT8_CPU: "onnxruntime"}
+# Files that are made for some backends: another's answers and latency would say nothing of what is shipped.
+MADE_FOR = {INT8_CPU: ("onnxruntime",)}
+# Backends that are there for some files: bf16 is another way to compute the float32 one.
+TAKES = {"openvino-bf16": (FP32,), "onnxruntime-cuda": (FP32, FP16)}
 
 Role = Literal[
-    "checkpoint", "weights", "onnx", "goldens", "engine", "sidecar", "parity", "bench", "card", "quantization"
+    "checkpoint",
+    "weights",
+    "onnx",
+    "goldens",
+    "engine",
+    "sidecar",
+    "parity",
+    "bench",
+    "samples",
+    "card",
+    "quantization",
 ]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -48,7 +61,7 @@ _AT_FDCWD = -100
 
 def is_for(precision: str | None, backend: str) -> bool:
     """Return whether a file of this precision is meant to run on a backend, `onnxruntime` or `tensorrt` or another."""
-    return MADE_FOR.get(precision or "", backend) == backend
+    return backend in MADE_FOR.get(precision or "", (backend,)) and precision in TAKES.get(backend, (precision,))
 
 
 def onnx_path(precision: str) -> str:

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hwr_export.console import Struck
+from hwr_export.runners import EAGER, VARIANTS
+
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 DIRECTIONS = ("right_to_wrong", "wrong_to_right", "wrong_to_wrong")
 
@@ -69,20 +72,46 @@ def recommend_table(result: dict[str, Any]) -> Table:
 
 
 def bench_table(result: dict[str, Any]) -> Table:
-    columns = ("backend", "precision", "batch", "threads", "n", "p50 us", "p90 us", "p99 us", "images/s", "vs eager")
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["batch"],
-            c["threads"],
-            c["n"],
-            *(f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "images_per_s")),
+    """A row is struck through where the file did not pass parity; a percentile that n does not support is a dash."""
+    columns = (
+        *("backend", "precision", "parity", "batch", "threads", "n", "p50 us", "p90 us", "p99 us"),
+        *("images/s", "vs eager"),
+    )
+    rows = []
+    for c in result["cells"]:
+        row = (
+            *(c["backend"], c["precision"], _parity_of(c), c["batch"], c["threads"], c["n"]),
+            *("-" if c[k] is None else f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "offline_images_per_s")),
             "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
         )
-        for c in result["cells"]
+        rows.append(tuple(Struck(cell) for cell in row) if c["verdict"] in ("FAIL", "UNDECIDED") else row)
+    return columns, rows
+
+
+def bench_notes(result: dict[str, Any]) -> list[str]:
+    """Return what a reader of the table must know: what is absent, what noise there was, and what was not judged."""
+    notes = [f"{missing['backend']} not measured: {missing['reason']}" for missing in result["absent"]]
+    for watch in result["watches"]:
+        notes += [f"noisy at batch {watch['batch']}: {noise}; measure again" for noise in watch["noisy"]]
+    if any(c["verdict"] is None and c["backend"] not in VARIANTS for c in result["cells"]):
+        notes.append(f"Not every file was judged: run `hwr-export parity` on {result['release']['name']}.")
+    return notes
+
+
+def compare_table(comparison: dict[str, Any]) -> Table:
+    columns = ("backend", "precision", "batch", "threads", "against before", "new / old", "95 % interval")
+    rows = [
+        (
+            *(c["backend"], c["precision"], c["batch"], c["threads"], c["answer"], f"{c['ratio']:.3f}"),
+            f"{c['ratio_ci'][0]:.3f} to {c['ratio_ci'][1]:.3f}",
+        )
+        for c in comparison["cells"]
     ]
     return columns, rows
+
+
+def _parity_of(cell: dict[str, Any]) -> str:
+    return "baseline" if cell["backend"] == EAGER else "-" if cell["verdict"] is None else str(cell["verdict"])
 
 
 def targets_table(document: dict[str, Any]) -> Table:

@@ -61,7 +61,10 @@ def parity(
 @click.option("--batch", "batches", multiple=True, type=int, help="Batch size (repeatable). [default: 1, 32, 256]")
 @click.option("--threads", multiple=True, type=int, help="Threads (repeatable). [default: 1]")
 @click.option("--seconds", default=2.0, help="Time for one backend at one batch; at least 100 calls.")
-@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@click.option("--backend", "backends", multiple=True, help="Beside eager (repeatable). [default: all that are here]")
+@click.option("--starts", default=3, type=click.IntRange(0), help="Fresh processes that tell what loading costs.")
+@click.option("--against", type=PathArgument, help="An earlier bench.json of this machine: exit 1 if any is SLOWER.")
+@click.option("--tolerance", default=5.0, type=click.FloatRange(0, 100, min_open=True), help="Percent that is SAME.")
 @DATA
 @json_option
 def bench(
@@ -70,33 +73,44 @@ def bench(
     threads: tuple[int, ...],
     seconds: float,
     backends: tuple[str, ...],
+    starts: int,
+    against: Path | None,
+    tolerance: float,
     data_root: Path | None,
     as_json: bool,
 ) -> None:
     """Measure latency against the eager model, all backends interleaved in one run."""
     from hwr_export.bench import BenchConfig
     from hwr_export.bench import bench as run
+    from hwr_export.compare import compare, load_bench
     from hwr_export.release import Release
-    from hwr_export.tables import bench_table
+    from hwr_export.tables import bench_notes, bench_table, compare_table
 
     opened = Release.open(release)
+    earlier = load_bench(against) if against else None
     limit = opened.spec.max_batch
     config = BenchConfig(
         batches=batches or tuple(b for b in BenchConfig.batches if b <= limit),
         threads=threads or (1,),
         seconds=seconds,
         backends=backends,
+        starts=starts,
         data_root=data_root,
     )
     with quiet_stdout(), progress_bar() as bar:
         task = bar.add_task("measuring", total=None)
         result = run(opened, config, bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+    if earlier:
+        result = result | {"comparison": compare(result, earlier, tolerance / 100)}
     if as_json:
         print_json(result)
-        return
-    for missing in result["absent"]:
-        click.echo(f"{missing['backend']} not measured: {missing['reason']}")
-    print_table(*bench_table(result))
+    else:
+        print_table(*bench_table(result))
+        if earlier:
+            print_table(*compare_table(result["comparison"]))
+        for note in bench_notes(result):
+            click.echo(note)
+    sys.exit(1 if earlier and result["comparison"]["regression"] else 0)
 
 
 @click.command()
