@@ -1,11 +1,16 @@
 """One tiny seeded model is fitted on real digits and exported once a session; tests get copies of its release."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: one thread a worker, or workers wait for one another's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
