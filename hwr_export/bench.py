@@ -27,7 +27,8 @@ from hwr_export.latency import ratio, round_medians, spread, summary
 from hwr_export.machine import Moment, energy_j, machine_facts, watched
 from hwr_export.measurement import Images, Measured, Progress, measure, phases, throughput
 from hwr_export.release import BENCH, BENCH_SAMPLES, GOLDENS, PARITY, Release, is_for
-from hwr_export.runners import EAGER, ONNX_BACKENDS, VARIANTS, Runner, open_runner, why_absent
+from hwr_export.runners import EAGER, ONNX_BACKENDS, VARIANTS, Runner, why_absent
+from hwr_export.runners.release import open_runner
 
 TIMED = "uint8 images to labels and confidences"
 

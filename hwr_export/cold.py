@@ -41,7 +41,7 @@ def main(release: str, backend: str, precision: str, threads: str) -> dict[str, 
     from hwr_export.machine import peak_rss_mib
     from hwr_export.measurement import answer
     from hwr_export.release import GOLDENS, Release
-    from hwr_export.runners import open_runner
+    from hwr_export.runners.release import open_runner
 
     opened = Release.open(Path(release))
     runner = open_runner(opened, backend, precision, int(threads))

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.errors import RunnerError, UsageError
-from hwr_export.release import Release
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -191,22 +190,6 @@ def onnx_runner(
     runner: Runner = getattr(importlib.import_module(module), name)(model, spec, threads, outputs, **found.options)
     runner.backend = backend
     return runner
-
-
-def open_runner(release: Release, backend: str, precision: str, threads: int = 1) -> Runner:
-    """Return a runner of a release's file of one precision, or of its checkpoint where the backend is one of VARIANTS.
-
-    Raises:
-        UsageError: this machine lacks what the backend needs.
-        ReleaseError: the file is missing or changed.
-    """
-    if backend not in VARIANTS:
-        return onnx_runner(backend, release.read(release.onnx(precision)), release.spec, threads)
-    try:
-        from hwr_export.runners.eager import variant_runner
-    except ModuleNotFoundError as err:
-        raise UsageError(f"the backend {backend} cannot be used: {err.name} is not installed") from err
-    return variant_runner(release, threads, backend)
 
 
 def reader_runner(model: bytes, spec: ModelSpec, threads: int = 1) -> Runner:

@@ -10,6 +10,7 @@ from hwr_export.release import Release
 from hwr_export.runners import ONNX_BACKENDS, Runner, installed, onnx_runner, why_absent
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.runners.onnxruntime import open_session
+from hwr_export.runners.release import open_runner
 from hwr_export.spec import INPUT, LOGITS, OUTPUTS, PROBABILITIES
 from tests.conftest import MAX_BATCH
 
@@ -55,7 +56,7 @@ def test_bf16_computes_in_bf16(release: Release, mnist_test: Dataset) -> None:
 @pytest.mark.parametrize("variant", ["eager-channels-last", "eager-bf16"])
 def test_variants_of_eager_answer_alike(release: Release, mnist_test: Dataset, variant: str) -> None:
     images = mnist_test.images[:200]
-    with runners.open_runner(release, variant, "fp32") as other, runners.open_runner(release, "eager", "fp32") as eager:
+    with open_runner(release, variant, "fp32") as other, open_runner(release, "eager", "fp32") as eager:
         assert (other.infer_all(images)[LOGITS].argmax(1) == eager.infer_all(images)[LOGITS].argmax(1)).mean() > 0.98
 
 
