@@ -53,7 +53,7 @@ def read_table(result: dict[str, Any]) -> Table:
 
 
 def recommend_table(result: dict[str, Any]) -> Table:
-    columns = ("backend", "precision", "verdict", "error", "p50 us", "bytes", "vs fp32", "front", "")
+    columns = ("backend", "precision", "verdict", "error", "p50 us", "tail us", "bytes", "vs fp32", "front", "")
     rows = [
         (
             c["backend"],
@@ -61,6 +61,7 @@ def recommend_table(result: dict[str, Any]) -> Table:
             c["verdict"],
             "-" if c["error_percent"] is None else f"{c['error_percent']:.2f} %",
             f"{c['latency_us']:,.0f}",
+            f"{c['tail_us']:,.0f}",
             f"{c['size_bytes']:,}",
             "-" if c["speedup"] is None else f"{c['speedup']:.2f}x",
             "yes" if c["on_front"] else "",
@@ -69,6 +70,14 @@ def recommend_table(result: dict[str, Any]) -> Table:
         for c in result["cells"]
     ]
     return columns, rows
+
+
+def recommend_note(result: dict[str, Any]) -> str:
+    best, limit = result["recommended"], result["max_latency_us"]
+    if best:
+        return f"Ship {best['path']} on {best['backend']}, batches of {result['batch']}."
+    within = "" if limit is None else f" and answers within {limit:,.0f} us"
+    return f"Nothing passed parity{within}: ship nothing."
 
 
 def bench_table(result: dict[str, Any]) -> Table:

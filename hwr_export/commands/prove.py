@@ -115,19 +115,24 @@ def bench(
 
 @click.command()
 @click.argument("release", type=PathArgument)
-@click.option("--batch", default=1, type=click.IntRange(1), help="Images that come at once.")
+@click.option("--batch", type=click.IntRange(1), help="Images that come at once. [default: 1, or the best within]")
 @click.option("--threads", default=1, type=click.IntRange(1), help="Threads that bench gave each backend.")
+@click.option("--target", type=click.Choice(["any", "cpu", "gpu"]), default="any", help="Backends to consider.")
+@click.option("--max-latency-us", type=click.FloatRange(0, min_open=True), help="What 99 calls of 100 may take.")
 @json_option
-def recommend(release: Path, batch: int, threads: int, as_json: bool) -> None:
-    """Tell which file to ship to which backend: the fastest that passed parity, and why not the others."""
+def recommend(
+    release: Path, batch: int | None, threads: int, target: Any, max_latency_us: float | None, as_json: bool
+) -> None:
+    """Tell which file to ship to which backend: the fastest that passed parity (exit 1 if none), and why not others."""
     from hwr_export.recommend import recommend as run
     from hwr_export.release import Release
-    from hwr_export.tables import recommend_table
+    from hwr_export.tables import recommend_note, recommend_table
 
-    result = run(Release.open(release), batch, threads)
+    result = run(Release.open(release), batch, threads, target, max_latency_us)
+    best = result["recommended"]
     if as_json:
         print_json(result)
-        return
-    print_table(*recommend_table(result))
-    best = result["recommended"]
-    click.echo(f"Ship {best['path']} on {best['backend']}." if best else "Nothing passed parity: ship nothing.")
+    else:
+        print_table(*recommend_table(result))
+        click.echo(recommend_note(result))
+    sys.exit(0 if best else 1)
