@@ -71,13 +71,13 @@ def bench(
     """
     release.require_writable()
     _check(release, config)
-    subjects, absent = _subjects(release, config)
-    images, source = _images(release, config)
+    subjects, absent = subjects_of(release, config)
+    images, source = images_of(release, config)
     rng = random.Random(config.seed)
     cells: list[dict[str, Any]] = []
     watches, raw, versions = [], dict[str, npt.NDArray[np.float32]](), dict[str, str]()
     for threads in config.threads:
-        with _on_processors(threads), ExitStack() as stack:
+        with on_processors(threads), ExitStack() as stack:
             runners: dict[Subject, Runner] = {}
             for subject in subjects:
                 try:
@@ -130,7 +130,7 @@ def _check(release: Release, config: BenchConfig) -> None:
         raise UsageError(f"--threads takes 1 to {cores} on this machine and --seconds more than 0")
 
 
-def _subjects(release: Release, config: BenchConfig) -> tuple[list[Subject], list[dict[str, str]]]:
+def subjects_of(release: Release, config: BenchConfig) -> tuple[list[Subject], list[dict[str, str]]]:
     """Return what to measure, and which backends this machine lacks.
 
     Raises:
@@ -197,7 +197,7 @@ def _start(release: Release, subject: Subject, config: BenchConfig, say: Callabl
 
 
 @contextmanager
-def _on_processors(n: int) -> Iterator[None]:
+def on_processors(n: int) -> Iterator[None]:
     """Keep this process and the threads it starts on the first `n` of its processors."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(allowed)[:n])
@@ -207,7 +207,7 @@ def _on_processors(n: int) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _images(release: Release, config: BenchConfig) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+def images_of(release: Release, config: BenchConfig) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """Return real images: of the dataset where it is there and fits, else the goldens' (which every release has)."""
     try:
         data = load_dataset(config.data, "test", config.data_root)

@@ -14,6 +14,7 @@ COMMANDS = (
     engines.targets,
     prove.parity,
     prove.bench,
+    prove.profile,
     prove.recommend,
     use.read,
     use.doctor,

@@ -31,6 +31,7 @@ CHECKPOINT = "checkpoint.json"
 PARITY = "parity.json"
 BENCH = "bench.json"
 BENCH_SAMPLES = "bench-samples.npz"
+PROFILE = "profile.json"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
 QUANTIZATION = "quantization.json"
@@ -51,6 +52,7 @@ Role = Literal[
     "parity",
     "bench",
     "samples",
+    "profile",
     "card",
     "quantization",
 ]

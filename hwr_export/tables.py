@@ -100,11 +100,52 @@ def bench_table(result: dict[str, Any]) -> Table:
 def bench_notes(result: dict[str, Any]) -> list[str]:
     """Return what a reader of the table must know: what is absent, what noise there was, and what was not judged."""
     notes = [f"{missing['backend']} not measured: {missing['reason']}" for missing in result["absent"]]
-    for watch in result["watches"]:
-        notes += [f"noisy at batch {watch['batch']}: {noise}; measure again" for noise in watch["noisy"]]
+    notes += noise_notes(result)
     if any(c["verdict"] is None and c["backend"] not in VARIANTS for c in result["cells"]):
         notes.append(f"Not every file was judged: run `hwr-export parity` on {result['release']['name']}.")
     return notes
+
+
+def noise_notes(result: dict[str, Any]) -> list[str]:
+    """Return what made the machine too noisy to believe, a sentence each."""
+    return [
+        f"noisy at batch {watch['batch']}, {watch['threads']} thread(s): {noise}; measure again"
+        for watch in result["watches"]
+        for noise in watch["noisy"]
+    ]
+
+
+def scaling_table(result: dict[str, Any]) -> Table:
+    """A row a file, backend and thread count: what a call and an image cost, and what binds small and large batches."""
+    columns = (
+        *("backend", "precision", "threads", "us a call", "us an image", "smallest batch", "largest batch"),
+        *("of peak", "of memory"),
+    )
+    rows = [
+        (
+            *(s["backend"], s["precision"], s["threads"], f"{s['overhead_us']:,.0f}", f"{s['us_per_image']:,.1f}"),
+            *(f"{p['batch']}: {p['bound']}" for p in (s["points"][0], s["points"][-1])),
+            *(f"{100 * s['points'][-1][k]:.0f} %" for k in ("fraction_of_peak", "fraction_of_bandwidth")),
+        )
+        for s in result["scaling"]
+        if s["points"]
+    ]
+    return columns, rows
+
+
+def layers_table(result: dict[str, Any]) -> Table:
+    """A row a layer that takes time or wastes the hardware, of the int8 file where there is one."""
+    model = next((m for m in result["models"] if m["precision"] == "int8"), result["models"][0])
+    columns = (f"layer ({model['precision']})", "operator", "output", "kFLOP", "FLOP/byte", "of the time", "")
+    rows = [
+        (
+            *(one["name"], one["operator"], " x ".join(map(str, one["output_shape"][1:])), f"{one['flop'] / 1e3:,.0f}"),
+            *(f"{one['intensity']:.1f}", "-" if one["share"] is None else f"{100 * one['share']:.1f} %", one["waste"]),
+        )
+        for one in model["layers"]
+        if one["share"] or one["waste"]
+    ]
+    return columns, rows
 
 
 def compare_table(comparison: dict[str, Any]) -> Table:

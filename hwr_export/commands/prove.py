@@ -115,6 +115,53 @@ def bench(
 
 @click.command()
 @click.argument("release", type=PathArgument)
+@click.option("--batch", "batches", multiple=True, type=int, help="Batch (repeatable). [default: 1, 2, 4 ... 256]")
+@click.option("--threads", multiple=True, type=int, help="Threads (repeatable). [default: 1 to all]")
+@click.option("--seconds", default=0.3, help="Time for one backend at one batch; at least 100 calls.")
+@click.option("--backend", "backends", multiple=True, help="As bench takes them (repeatable). [default: all here]")
+@DATA
+@json_option
+def profile(
+    release: Path,
+    batches: tuple[int, ...],
+    threads: tuple[int, ...],
+    seconds: float,
+    backends: tuple[str, ...],
+    data_root: Path | None,
+    as_json: bool,
+) -> None:
+    """Tell where the time goes: scaling over batch and threads, layers, and how near to what this machine can do."""
+    import os
+
+    from hwr_export.bench import BenchConfig
+    from hwr_export.release import Release
+    from hwr_export.tables import layers_table, noise_notes, scaling_table
+
+    opened = Release.open(release)
+    limit = opened.spec.max_batch
+    with quiet_stdout(), progress_bar() as bar:
+        from hwr_export.roofline import profile as run
+
+        config = BenchConfig(
+            batches=batches or tuple(2**i for i in range(limit.bit_length())),
+            threads=threads or tuple(range(1, len(os.sched_getaffinity(0)) + 1)),
+            seconds=seconds,
+            backends=backends,
+            data_root=data_root,
+        )
+        task = bar.add_task("measuring", total=None)
+        result = run(opened, config, bar.console.print, lambda n, of: bar.update(task, completed=n, total=of))
+    if as_json:
+        print_json(result)
+        return
+    print_table(*scaling_table(result))
+    print_table(*layers_table(result))
+    for note in noise_notes(result):
+        click.echo(note)
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
 @click.option("--batch", type=click.IntRange(1), help="Images that come at once. [default: 1, or the best within]")
 @click.option("--threads", default=1, type=click.IntRange(1), help="Threads that bench gave each backend.")
 @click.option("--target", type=click.Choice(["any", "cpu", "gpu"]), default="any", help="Backends to consider.")

@@ -12,6 +12,30 @@ from hwr_export.runners import Arrays, Runner
 from hwr_export.spec import OUTPUTS, ModelSpec
 
 
+def compile_model(
+    model: bytes, threads: int, hint: str, profiled: bool = False
+) -> tuple[openvino.CompiledModel, openvino.Model]:
+    """Read and compile ONNX bytes for the CPU, float files in the precision `hint`.
+
+    Raises:
+        RunnerError: OpenVINO refuses the file.
+    """
+    config = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "PERF_COUNT": profiled,
+    }
+    core = openvino.Core()
+    try:
+        read = core.read_model(io.BytesIO(model))
+        return core.compile_model(read, "CPU", config), read
+    except Exception as err:  # OpenVINO raises RuntimeError and its own classes
+        lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+        raise RunnerError(f"OpenVINO cannot load the model: {lines[-1][:300]}") from err
+
+
 class OpenVinoRunner(Runner):
     backend = package = "openvino"
 
@@ -23,19 +47,7 @@ class OpenVinoRunner(Runner):
         self._hint = hint
 
     def _open(self) -> None:
-        config = {
-            "INFERENCE_PRECISION_HINT": self._hint,
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        core = openvino.Core()
-        try:
-            read = core.read_model(io.BytesIO(self._model))
-            compiled = core.compile_model(read, "CPU", config)
-        except Exception as err:  # OpenVINO raises RuntimeError and its own classes
-            lines = [line.strip() for line in str(err).splitlines() if line.strip()]
-            raise RunnerError(f"OpenVINO cannot load the model: {lines[-1][:300]}") from err
+        compiled, read = compile_model(self._model, self.threads, self._hint)
         devices = compiled.get_property("EXECUTION_DEVICES")
         if list(devices) != ["CPU"]:
             raise RunnerError(f"OpenVINO was asked for CPU and came up on {', '.join(devices)}")
