@@ -15,6 +15,7 @@ import numpy as np
 import hwr_export
 from hwr_export.bench import machine_facts
 from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.options import release_profiles
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, load_product
 from hwr_export.engine.targets import NATIVE, ProductName
 from hwr_export.errors import HwrError, RunnerError
@@ -160,7 +161,7 @@ def _builder_check(name: ProductName) -> Callable[[], str]:
         target = NATIVE if name == "tensorrt" else DEFAULT_TARGETS[-1]
         product = load_product(name, [target])
         model = probe_model()
-        plan = engine_from_onnx(model, PROBE_SPEC, product, [target], sha256_bytes(model))
+        plan = engine_from_onnx(model, product, [target], sha256_bytes(model), release_profiles(PROBE_SPEC))
         return f"{name} {product.version}: built {len(plan.data):,} bytes for {target}, not executed"
 
     return check

@@ -12,7 +12,8 @@ from hwr_export.console import json_option, print_json, print_table, progress_ba
 @click.argument("release", type=PathArgument)
 @click.option("--target", "targets", multiple=True, help="As `targets` lists them (repeatable). [default: four]")
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
-@click.option("--opt-batch", default=1, help="Batch to optimise for.")
+@click.option("--opt-batch", "opt_batches", type=int, multiple=True, help="A profile for it (repeatable). [default: 1]")
+@click.option("--max-batch", type=int, help="Largest batch the plan takes. [default: the graph's]")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
 @click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
 @json_option
@@ -20,7 +21,8 @@ def trt(
     release: Path,
     targets: tuple[str, ...],
     product: str | None,
-    opt_batch: int,
+    opt_batches: tuple[int, ...],
+    max_batch: int | None,
     precisions: tuple[str, ...],
     together: bool,
     as_json: bool,
@@ -37,7 +39,7 @@ def trt(
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
-        config = EngineConfig(targets, product, opt_batch, precisions, together)
+        config = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
         result = build_engines(opened, config, bar.console.print, show)
     if as_json:
         print_json(result)

@@ -9,30 +9,29 @@ from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
 
+from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile
 from hwr_export.engine.products import Product
 from hwr_export.errors import EngineError
-from hwr_export.spec import INPUT, ModelSpec
 
-WORKSPACE_BYTES = 1 << 30
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A built engine: `data` is the `.engine` file, `batches` the profile's (min, opt, max)."""
+    """A built engine: `data` is the `.engine` file."""
 
     data: bytes
     build_s: float
-    batches: tuple[int, int, int]
+    profiles: tuple[Profile, ...]
 
 
 def engine_from_onnx(
     model: bytes,
-    spec: ModelSpec,
     product: Product,
     targets: Sequence[str],
     source_sha256: str,
-    opt_batch: int = 1,
+    profiles: Sequence[Profile],
+    options: BuildOptions = DEFAULT_OPTIONS,
     progress: Progress = lambda *_: None,
 ) -> Plan:
     """Build a plan.
@@ -41,6 +40,7 @@ def engine_from_onnx(
         model: ONNX file content.
         targets: compute capabilities as `sm86`, or `native` for the GPU of this machine.
         source_sha256: sha256 of `model`; it becomes the network's name, which survives into the plan.
+        profiles: shapes of the inputs with a dynamic axis; none where no input has one.
 
     Raises:
         EngineError: the parser or the builder refused; the message carries the node and the builder's own words.
@@ -59,11 +59,9 @@ def engine_from_onnx(
     network.name = source_sha256
 
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    batches = (1, min(opt_batch, spec.max_batch), spec.max_batch)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, *((n, *spec.image_shape) for n in batches))
-    config.add_optimization_profile(profile)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    for shapes in profiles:
+        _add_profile(builder, network, config, shapes)
     if product.name == "tensorrt_rtx":
         _set_targets(trt, config, targets)
     monitor = _monitor(trt, progress)
@@ -74,7 +72,31 @@ def engine_from_onnx(
         raise KeyboardInterrupt
     if plan is None:
         raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {logger.gist()}")
-    return Plan(bytes(plan), time.perf_counter() - started, batches)
+    return Plan(bytes(plan), time.perf_counter() - started, tuple(profiles))
+
+
+def _add_profile(builder: Any, network: Any, config: Any, shapes: Profile) -> None:
+    """Add a profile that fits the network: the builder would say less, and ignore a name that is no input."""
+    inputs = {tensor.name: tuple(tensor.shape) for tensor in map(network.get_input, range(network.num_inputs))}
+    dynamic = {name for name, shape in inputs.items() if -1 in shape}
+    if not dynamic <= set(shapes) <= set(inputs):
+        raise EngineError(
+            f"the profile gives shapes for {sorted(shapes)}, and the graph's inputs are {inputs}; "
+            "give (min, opt, max) for each that holds a -1, and for no name besides"
+        )
+    profile = builder.create_optimization_profile()
+    for name, (smallest, usual, largest) in shapes.items():
+        fits = all(
+            len(shape) == len(inputs[name]) and all(d in (-1, n) for d, n in zip(inputs[name], shape, strict=True))
+            for shape in (smallest, usual, largest)
+        )
+        if not fits or not all(0 <= a <= b <= c for a, b, c in zip(smallest, usual, largest, strict=True)):
+            raise EngineError(
+                f"the profile of {name!r} is {smallest} to {largest}, best at {usual}, and the graph takes "
+                f"{inputs[name]}, where -1 is any; give shapes of that form that do not decrease from min to max"
+            )
+        profile.set_shape(name, smallest, usual, largest)
+    config.add_optimization_profile(profile)
 
 
 def _set_targets(trt: ModuleType, config: Any, targets: Sequence[str]) -> None:

@@ -6,23 +6,26 @@ from typing import Any
 
 from hwr_export.card import write_card
 from hwr_export.engine.build import Plan, Progress, engine_from_onnx
+from hwr_export.engine.options import Profile, release_profiles
 from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.release import ENGINES, ManifestFile, Release, is_for
+from hwr_export.spec import INPUT
 
 NOT_EXECUTED = "built, not executed"
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """One plan for each target; `product` None chooses by target."""
+    """One plan for each target; `product` None chooses by target, `max_batch` None is the graph's own."""
 
     targets: tuple[str, ...] = ()
     product: str | None = None
-    opt_batch: int = 1
+    opt_batches: tuple[int, ...] = ()  # one profile for each; none: one that is optimal at 1
+    max_batch: int | None = None
     precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
     together: bool = False  # one plan for all targets instead of one for each
 
@@ -46,16 +49,15 @@ def build_engines(
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
     product = load_product(config.product, wanted)
     targets = _capabilities(wanted)
-    if not 1 <= config.opt_batch <= release.spec.max_batch:
-        raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
+    profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
     models = [(model, release.read(model)) for model in _files(release, config.precisions)]
     for model, data in models:
-        _preflight(release, model, data, wanted, product, config.opt_batch)
+        _preflight(release, model, data, wanted, product, profiles)
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
         for group in [targets] if config.together else [(target,) for target in targets]:
             say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
-            plan = engine_from_onnx(data, release.spec, product, group, model.sha256, config.opt_batch, progress)
+            plan = engine_from_onnx(data, product, group, model.sha256, profiles, progress=progress)
             sidecar = _sidecar(model, group, product, plan)
             if product.name == RTX:
                 check_rtx_plan(plan.data, model.sha256)
@@ -83,7 +85,12 @@ def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
 
 
 def _preflight(
-    release: Release, model: ManifestFile, data: bytes, targets: Sequence[str], product: Product, opt_batch: int
+    release: Release,
+    model: ManifestFile,
+    data: bytes,
+    targets: Sequence[str],
+    product: Product,
+    profiles: Sequence[Profile],
 ) -> None:
     try:
         from hwr_export.engine.preflight import preflight, require
@@ -92,7 +99,8 @@ def _preflight(
             f"the ONNX file is looked into before it is built, which needs {err.name}: "
             f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
         ) from err
-    batches = (1, opt_batch, release.spec.max_batch)
+    shapes = [shape for profile in profiles for shape in profile[INPUT]]
+    batches = (shapes[0][0], shapes[1][0], shapes[-1][0])
     findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
     require(findings, model.path, ", ".join(targets))
 
@@ -126,7 +134,10 @@ def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan
         "size_bytes": len(plan.data),
         "sha256": sha256_bytes(plan.data),
         "build_s": round(plan.build_s, 3),
-        "batch": dict(zip(("min", "opt", "max"), plan.batches, strict=True)),
+        "profiles": [
+            {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in profile.items()}
+            for profile in plan.profiles
+        ],
         "source_onnx_sha256": model.sha256,
         "status": NOT_EXECUTED,
     }

@@ -25,6 +25,7 @@ CLASSES = {
     "config": "IBuilderConfig",
     "profile": "IOptimizationProfile",
     "error": "ParserError",
+    "tensor": "ITensor",
 }
 RTX_ONLY = {"_set_targets"}  # functions called behind a test for the product
 # Gone in 11: precision flags, calibrators, and everything around weak typing.
