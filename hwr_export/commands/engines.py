@@ -1,5 +1,6 @@
 """Release -> TensorRT engines, and the machines they are for: trt, targets."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -16,6 +17,10 @@ from hwr_export.console import json_option, print_json, print_table, progress_ba
 @click.option("--max-batch", type=int, help="Largest batch the plan takes. [default: the graph's]")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
 @click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
+@click.option("--native", is_flag=True, help="Build, run and prove on this machine's GPU; as --target native.")
+@click.option(
+    "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="With --native: as of parity."
+)
 @json_option
 def trt(
     release: Path,
@@ -25,12 +30,21 @@ def trt(
     max_batch: int | None,
     precisions: tuple[str, ...],
     together: bool,
+    native: bool,
+    margin: float,
     as_json: bool,
 ) -> None:
-    """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
+    """Build TensorRT engines from a release's ONNX files, without a GPU where the product can.
+
+    With --native: PASS (exit 0) and recorded, FAIL (1) or UNDECIDED (3) and not.
+    """
+    from hwr_export.engine.recipe import BuildRecipe
     from hwr_export.engine.stage import EngineConfig, build_engines
+    from hwr_export.engine.targets import wants_native
+    from hwr_export.native import NativeConfig, build_native
     from hwr_export.release import Release
     from hwr_export.tables import engines_table
+    from hwr_export.verdict import EXIT_CODE
 
     opened = Release.open(release)
     with quiet_stdout(), progress_bar() as bar:
@@ -39,12 +53,19 @@ def trt(
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
-        config = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
-        result = build_engines(opened, config, bar.console.print, show)
+        if wants_native(native, targets, product):
+            recipe = BuildRecipe(opt_batches=opt_batches, max_batch=max_batch)
+            own = recipe if recipe != BuildRecipe() else None  # nothing said: as the release's own recipe has it
+            here = NativeConfig(product, precisions, own, margin)
+            result = build_native(opened, here, bar.console.print, show)
+        else:
+            config = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
+            result = build_engines(opened, config, bar.console.print, show)
     if as_json:
         print_json(result)
-        return
-    print_table(*engines_table(result))
+    else:
+        print_table(*engines_table(result))
+    sys.exit(EXIT_CODE[result.get("verdict", "PASS")])
 
 
 @click.command()

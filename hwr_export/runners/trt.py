@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
 from hwr_export.errors import RunnerError
-from hwr_export.files import write_atomic
+from hwr_export.files import sha256_bytes, write_atomic
 from hwr_export.runners import Arrays, Runner
 from hwr_export.runners.cuda import Cuda, Graph
 from hwr_export.runners.trt_log import logger
@@ -33,6 +34,11 @@ REASONS = (
     (("incompatible device",), "it was built for another GPU"),
     (("cudaError", "CUDA initialization failure", "Cuda Runtime"), "CUDA does not work here"),
 )
+
+
+def kernels_file(plan: bytes) -> Path:
+    """Return where the kernels that TensorRT-RTX compiles for a plan are kept, in the user's cache."""
+    return platformdirs.user_cache_path("hwr-export") / "kernels" / f"{sha256_bytes(plan)}.bin"
 
 
 @dataclass(frozen=True)
