@@ -78,13 +78,20 @@ def judge_file(
 
 
 def judge_plan(
-    model: ManifestFile, path: str, sha256: str, runner: Runner, baseline: Baseline, question: Question
+    model: ManifestFile,
+    path: str,
+    sha256: str,
+    runner: Runner,
+    baseline: Baseline,
+    question: Question,
+    problem: str = "",
 ) -> dict[str, Any]:
     """Compare the plan of an ONNX file, on what executes it, with the baseline. One that cannot be run is a FAIL.
 
     Args:
         path: of the plan.
         sha256: of the plan.
+        problem: why it is not to be loaded, which is a FAIL too.
     """
     precision = model.precision or "fp32"
     tolerance = _tolerance(baseline, precision)
@@ -93,18 +100,20 @@ def judge_plan(
         "precision": model.precision,
         "file": {"path": path, "sha256": sha256},
     }
+    why = "a plan cannot be looked into; its ONNX file has cells of its own"
+    failed = {"stage": None, "fault": None, "stage_reason": why}
+    if problem:
+        return head | _not_run(baseline.reference, tolerance, [problem], question) | failed
     try:
         with runner:
             head["backend_version"] = runner.version()
             source = runner.metadata().get(SOURCE, "")
             other = f"the plan was built from another file ({source[:12]}…) than {model.path} ({model.sha256[:12]}…)"
-            cell = _measured(
-                runner, precision, baseline, tolerance, [] if source == model.sha256 else [other], question
-            )
+            broken = [] if source == model.sha256 else [other]
+            cell = _measured(runner, precision, baseline, tolerance, broken, question)
     except RunnerError as err:
         cell = _not_run(baseline.reference, tolerance, [str(err)], question)
-    why = "a plan cannot be looked into; its ONNX file has cells of its own" if cell["verdict"] == "FAIL" else None
-    return head | cell | {"stage": None, "fault": None, "stage_reason": why}
+    return head | cell | (failed if cell["verdict"] == "FAIL" else dict.fromkeys(failed))
 
 
 def _tolerance(baseline: Baseline, precision: str) -> Tolerance | None:

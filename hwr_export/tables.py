@@ -34,6 +34,7 @@ def parity_notes(document: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: stage at fault: {cell['stage'] or 'unknown'}{fault}: {cell['stage_reason']}"
         if "bisect" in cell:
             yield f"{name}: {_parting(cell['bisect'])}"
+    yield from (f"{plan['path']}: not run here: {plan['reason']}" for plan in document["not_run"])
 
 
 def read_table(result: dict[str, Any]) -> Table:

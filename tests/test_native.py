@@ -352,8 +352,8 @@ def test_a_recipe_of_another_version_is_refused(release: Release) -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (cudaError_t.cudaErrorNoDevice, "no NVIDIA GPU to build on: .*no CUDA-capable device.*CUDA_VISIBLE_DEVICES"),
-        (cudaError_t.cudaErrorInsufficientDriver, "no NVIDIA GPU to build on: .*older than the CUDA of cuda-python"),
+        (cudaError_t.cudaErrorNoDevice, "no NVIDIA GPU that works: .*no CUDA-capable device.*CUDA_VISIBLE_DEVICES"),
+        (cudaError_t.cudaErrorInsufficientDriver, "no NVIDIA GPU that works: .*older than the CUDA of cuda-python"),
     ],
 )
 def test_without_a_gpu_it_says_so(release: Release, machine: Machine, build, code: cudaError_t, message: str) -> None:

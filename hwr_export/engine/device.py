@@ -36,7 +36,7 @@ def find_device() -> Device:
         properties = cuda_python.call(cuda, cuda.cudaGetDeviceProperties, 0)
         newest = cuda_python.call(cuda, cuda.cudaDriverGetVersion)
     except RunnerError as err:
-        raise EngineError(f"there is no NVIDIA GPU to build on: {err}") from err
+        raise EngineError(f"there is no NVIDIA GPU that works: {err}") from err
     return Device(
         gpu=properties.name.decode().rstrip("\0"),
         compute_capability=f"sm{properties.major}{properties.minor}",
