@@ -26,7 +26,12 @@ CLASSES = {
     "profile": "IOptimizationProfile",
     "error": "ParserError",
     "tensor": "ITensor",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "inspector": "EngineInspector",
+    "cache": "ITimingCache",
 }
+HOLDERS = ("build.py", "callbacks.py", "inspector.py")  # elsewhere such a name is no TensorRT object
 RTX_ONLY = {"_set_targets"}  # functions called behind a test for the product
 # Gone in 11: precision flags, calibrators, and everything around weak typing.
 REMOVED = ("FP16", "INT8", "BF16", "FP8", "calibrat", "PRECISION_CONSTRAINTS", "algorithm_selector", "EXPLICIT_BATCH")
@@ -52,7 +57,7 @@ def names(tree: ast.AST, rtx_only: bool = False) -> Iterator[tuple[str, bool]]:
                 assert overrides, f"{node.name} overrides nothing of {base[1]}"
                 yield from ((f"{base[1]}.{m}", inside) for m in overrides)
         if isinstance(node, ast.Attribute) and (parts := chain(node)):
-            if parts[0] == "trt":
+            if parts[0] == "trt" and not parts[1].startswith("__"):
                 yield ".".join(parts[1:]), inside
                 continue
             if parts[0] in CLASSES and not parts[1].startswith("__"):
@@ -65,7 +70,7 @@ def used() -> dict[str, bool]:
     found: dict[str, bool] = {}
     for path in FILES:
         tree = ast.parse(path.read_text())
-        if path.name == "build.py":  # elsewhere `config` is a stage's, and no TensorRT object is held
+        if path.name in HOLDERS:
             for name, rtx in names(tree):
                 found[name] = found.get(name, True) and rtx
         else:
@@ -94,7 +99,7 @@ def test_names_of_rtx_alone_are_behind_a_test_for_the_product() -> None:
     tree = ast.parse((Path(hwr_export.engine.__file__).parent / "build.py").read_text())
     behind = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "product.name == 'tensorrt_rtx'":
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "product.name == RTX":
             behind |= {id(call) for statement in node.body for call in ast.walk(statement)}
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") in RTX_ONLY]
     assert calls
