@@ -31,28 +31,24 @@ def new_monitor(trt: ModuleType, progress: Progress) -> Any:
             self._lock = threading.Lock()
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            with self._lock:
-                self._phases.start(phase_name, parent_phase, num_steps)
-                self._report()
+            self._note(self._phases.start, phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            with self._lock:
-                self._phases.step(phase_name, step)
-                self._report()
+            self._note(self._phases.step, phase_name, step)
             return not self.cancelled
 
         def phase_finish(self, phase_name: str) -> None:
-            with self._lock:
-                self._phases.finish(phase_name)
-                self._report()
+            self._note(self._phases.finish, phase_name)
 
-        def _report(self) -> None:
-            if self.cancelled:  # phases end then, and are not done
-                return
-            try:
-                progress(self._phases.label, round(THOUSAND * self._phases.fraction), THOUSAND)
-            except BaseException as err:
-                self.failure = err
-                self.cancelled = True
+        def _note(self, change: Callable[..., None], *what: Any) -> None:
+            with self._lock:
+                if self.cancelled:  # phases end then, and are not done
+                    return
+                try:
+                    change(*what)
+                    progress(self._phases.label, round(THOUSAND * self._phases.fraction), THOUSAND)
+                except BaseException as err:
+                    self.failure = err
+                    self.cancelled = True
 
     return Monitor()

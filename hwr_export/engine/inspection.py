@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hwr_export.engine.inspector import INSPECTOR, inspect_layers
-from hwr_export.engine.plan import READ_BY, READABLE, TENSORRT_MAGIC, read_rtx_header, read_rtx_layers, read_source
-from hwr_export.engine.products import load_product
+from hwr_export.engine.plan import READ_BY, TENSORRT_MAGIC, read_rtx_header, read_rtx_layers, read_source, rtx_version
+from hwr_export.engine.products import DEFAULT_TARGETS, load_product
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT
 from hwr_export.errors import EngineError, UsageError
 from hwr_export.files import sha256_bytes
@@ -44,18 +44,12 @@ def inspect_plan(path: Path, on_gpu: bool = False) -> dict[str, Any]:
 
 def _of_rtx(data: bytes) -> dict[str, Any]:
     header = read_rtx_header(data)
-    layers = read_rtx_layers(data)
-    if layers is None:
-        raise EngineError(
-            f"it is of TensorRT-RTX {header.version}, and without a GPU only plans of {READABLE}x can be read: inspect "
-            "--gpu"
-        )
     return {
         "product": RTX,
         "product_version": header.version,
         "targets": list(header.targets),
         "read_by": READ_BY,
-        "layers": [{"name": name, "input_type": kind} for name, kind in layers.items()],
+        "layers": [{"name": name, "input_type": kind} for name, kind in (read_rtx_layers(data) or {}).items()],
     }
 
 
@@ -63,7 +57,8 @@ def _of_gpu(data: bytes) -> dict[str, Any]:
     if data[: len(TENSORRT_MAGIC)] == TENSORRT_MAGIC:
         product = load_product(TENSORRT, [NATIVE])
     else:
-        product = load_product(RTX, list(read_rtx_header(data).targets))
+        rtx_version(data)  # whatever it is
+        product = load_product(RTX, DEFAULT_TARGETS)
     return {
         "product": product.name,
         "product_version": product.version,

@@ -33,11 +33,11 @@ class PlanHeader:
     targets: tuple[str, ...]
 
 
-def read_rtx_header(data: bytes) -> PlanHeader:
-    """Read the header of a TensorRT-RTX 1.7.1 plan: magic, capabilities, size as u64 at 16, version in bytes 24-27.
+def rtx_version(data: bytes) -> str:
+    """Return the version that a plan of TensorRT-RTX says of itself.
 
     Raises:
-        EngineError: not such a plan, cut off, or damaged.
+        EngineError: not such a plan.
     """
     magic = data[: len(RTX_MAGIC)]
     if magic == TENSORRT_MAGIC:
@@ -51,6 +51,21 @@ def read_rtx_header(data: bytes) -> PlanHeader:
             f"not a TensorRT-RTX plan: it has {len(data):,} bytes and starts with {magic!r}, expected {RTX_MAGIC!r} "
             f"and a header of {HEADER_BYTES} bytes"
         )
+    return _version(data)
+
+
+def read_rtx_header(data: bytes) -> PlanHeader:
+    """Read the header of a TensorRT-RTX 1.7.1 plan: size as u64 at 16, version in bytes 24-27, capabilities at 32.
+
+    Raises:
+        EngineError: not such a plan, of another version, cut off, or damaged.
+    """
+    version = rtx_version(data)
+    if not version.startswith(READABLE):
+        raise EngineError(
+            f"it is a plan of TensorRT-RTX {version}, and only those of {READABLE}x can be read without a GPU: "
+            "inspect --gpu"
+        )
     (size,) = struct.unpack_from("<Q", data, 16)
     if size != len(data):
         raise EngineError(
@@ -59,7 +74,7 @@ def read_rtx_header(data: bytes) -> PlanHeader:
     (bits,) = struct.unpack_from("<I", data, 32)
     if data[28:32] != RTX_MAGIC or not 0 < bits < 1 << len(CAPABILITIES):
         raise EngineError(f"the plan's header is damaged at bytes 28-35: {data[28:36].hex(' ')}; build it again")
-    return PlanHeader(size, _version(data), tuple(c for i, c in enumerate(CAPABILITIES) if bits >> i & 1))
+    return PlanHeader(size, version, tuple(c for i, c in enumerate(CAPABILITIES) if bits >> i & 1))
 
 
 def read_source(data: bytes) -> str | None:
@@ -69,12 +84,13 @@ def read_source(data: bytes) -> str | None:
 
 
 def check_rtx_plan(data: bytes, source_sha256: str) -> None:
-    """Check a fresh plan: whole, and carrying the hash of the ONNX file that it was built from.
+    """Check a fresh plan: whole, as far as its version can be read, and carrying the hash of its ONNX file.
 
     Raises:
         EngineError: it is neither.
     """
-    read_rtx_header(data)
+    if rtx_version(data).startswith(READABLE):
+        read_rtx_header(data)
     if source_sha256.encode() not in data:
         raise EngineError("the plan does not carry the hash of the ONNX file it was built from")
 
@@ -85,7 +101,7 @@ def read_rtx_layers(data: bytes) -> dict[str, str] | None:
     With several profiles a layer is there once for each, and the widest type is told.
     Undocumented: None for a plan of another version than 1.7.1.
     """
-    if not read_rtx_header(data).version.startswith(READABLE):
+    if not rtx_version(data).startswith(READABLE):
         return None
     types = dict(_TENSOR.findall(data))
     layers: dict[str, set[str]] = {}

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hwr_export.engine.build import Plan
 from hwr_export.engine.inspector import input_types, inspect_layers
+from hwr_export.engine.options import BuildOptions
 from hwr_export.engine.plan import CAPABILITIES, READABLE, read_rtx_header, widest
 from hwr_export.engine.products import Product, load_product
 from hwr_export.engine.stage import EngineConfig, build_engines
@@ -99,9 +101,9 @@ def header_with(position: int, replacement: bytes) -> Callable[[bytes], bytes]:
         (lambda d: b"ftrt", "it is one of TensorRT, which can be looked into on the GPU that it was built on alone"),
         (
             header_with(24, bytes((1, 8, 0, 2))),
-            "it is of TensorRT-RTX 1.8.0.2, and without a GPU only plans of 1.7.1.x",
+            "it is a plan of TensorRT-RTX 1.8.0.2, and only those of 1.7.1.x can be read without a GPU",
         ),
-        (header_with(24, bytes((2, 0, 0, 0))), "it is of TensorRT-RTX 2.0.0.0, and without"),
+        (header_with(24, bytes((2, 0, 0, 0))), "it is a plan of TensorRT-RTX 2.0.0.0, and only"),
         (header_with(28, b"????"), "the plan's header is damaged at bytes 28-35: 3f 3f 3f 3f"),
         (header_with(32, bytes(4)), "the plan's header is damaged at bytes 28-35: 76 74 72 74 00 00 00 00"),
         (header_with(32, b"\xff\xff\xff\xff"), "the plan's header is damaged"),
@@ -241,3 +243,61 @@ def test_the_inspectors_table_of_both_versions() -> None:
 def test_an_inspector_that_answers_otherwise(text: str) -> None:
     with pytest.raises(EngineError, match=r"the engine inspector of tensorrt 10\.3\.0 answered in a form"):
         inspect_layers(product_that_says(text), b"")
+
+
+def test_what_the_stage_makes_of_tensorrt_itself(
+    quantized: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its builder and its inspector are played: one timing cache goes through all builds, and a float layer is told."""
+    release = quantized
+    product = product_that_says(
+        json.dumps(
+            {
+                "Layers": [
+                    layer("stem", {"Format/Datatype": "Row major linear FP32"}, {}, "[ONNX Layer: stem.0]"),
+                    layer("rest", {"Format/Datatype": "Int8"}, {}, "[ONNX Layer: classifier]"),
+                ]
+            }
+        )
+    )
+    given_caches = []
+
+    def build(data, product, targets, sha256, profiles, options, progress) -> Plan:
+        given_caches.append(options.timing_cache)
+        return Plan(data[:100], 0.1, profiles, options.timing_cache + b"+")
+
+    monkeypatch.setattr("hwr_export.engine.stage.load_product", lambda *_: product)
+    monkeypatch.setattr("hwr_export.engine.stage.engine_from_onnx", build)
+    cache = tmp_path / "timings"
+    said: list[str] = []
+    config = EngineConfig(("native",), timing_cache=cache, options=BuildOptions(optimization_level=5, refittable=True))
+    for caches in ([b"", b"+"], [b"++", b"+++"]):
+        given_caches.clear()
+        engines = {e["precision"]: e for e in build_engines(release, config, said.append)["engines"]}
+        assert given_caches == caches
+        assert cache.read_bytes() == caches[-1] + b"+"
+        release = Release.open(release.path)
+    assert engines["int8"]["options"]["optimization_level"] == 5
+    assert engines["int8"]["options"]["refittable"] is True
+    assert engines["int8"]["layers"] == {
+        "read_by": "the engine inspector",
+        "input_types": {"stem.0": "float", "classifier": "int8"},
+        "in_float": ["stem.0"],
+    }
+    assert engines["fp32"]["layers"]["in_float"] == []
+    assert "warning: engines/model.int8.native.engine computes in float what the file quantises: stem.0" in said
+
+
+def test_a_failed_build_keeps_the_timing_cache(
+    quantized: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "timings").write_bytes(b"of before")
+
+    def build(*_: object) -> Plan:
+        raise EngineError("the builder gave up")
+
+    monkeypatch.setattr("hwr_export.engine.stage.load_product", lambda *_: product_that_says(""))
+    monkeypatch.setattr("hwr_export.engine.stage.engine_from_onnx", build)
+    with pytest.raises(EngineError, match="gave up"):
+        build_engines(quantized, EngineConfig(("native",), timing_cache=tmp_path / "timings"))
+    assert (tmp_path / "timings").read_bytes() == b"of before"
