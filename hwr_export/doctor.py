@@ -1,19 +1,19 @@
 """What is installed, and which of it really runs: every backend answers a small model, on the device it claims."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import hwr_export
 from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.device import l4t_release
+from hwr_export.engine.options import release_profiles
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, load_product
 from hwr_export.engine.targets import NATIVE, ProductName
 from hwr_export.errors import HwrError, RunnerError
@@ -67,7 +67,7 @@ def examine() -> dict[str, Any]:
         "problems": problems,
         "packages": packages,
         "backends": backends,
-        "device": machine_facts() | {"gpu": _gpus(), "jetson": _jetson()},
+        "device": machine_facts() | {"gpu": _gpus(), "jetson": l4t_release()},
     }
 
 
@@ -160,7 +160,7 @@ def _builder_check(name: ProductName) -> Callable[[], str]:
         target = NATIVE if name == "tensorrt" else DEFAULT_TARGETS[-1]
         product = load_product(name, [target])
         model = probe_model()
-        plan = engine_from_onnx(model, PROBE_SPEC, product, [target], sha256_bytes(model))
+        plan = engine_from_onnx(model, product, [target], sha256_bytes(model), release_profiles(PROBE_SPEC))
         return f"{name} {product.version}: built {len(plan.data):,} bytes for {target}, not executed"
 
     return check
@@ -185,9 +185,3 @@ def _gpus() -> list[str]:
     query = [tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
-
-
-def _jetson() -> str | None:
-    """Return the L4T release line of a Jetson."""
-    path = Path("/etc/nv_tegra_release")
-    return path.read_text().splitlines()[0] if os.access(path, os.R_OK) else None

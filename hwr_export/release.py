@@ -34,6 +34,7 @@ BENCH_SAMPLES = "bench-samples.npz"
 PROFILE = "profile.json"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
+BUILD = "build.json"
 QUANTIZATION = "quantization.json"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
@@ -47,6 +48,7 @@ Role = Literal[
     "weights",
     "onnx",
     "goldens",
+    "build",
     "engine",
     "sidecar",
     "parity",

@@ -37,6 +37,7 @@ def parity_notes(document: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: stage at fault: {cell['stage'] or 'unknown'}{fault}: {cell['stage_reason']}"
         if "bisect" in cell:
             yield f"{name}: {_parting(cell['bisect'])}"
+    yield from (f"{plan['path']}: not run here: {plan['reason']}" for plan in document["not_run"])
 
 
 def read_table(result: dict[str, Any]) -> Table:
@@ -216,10 +217,31 @@ def doctor_notes(result: dict[str, Any]) -> Iterator[str]:
 def engines_table(result: dict[str, Any]) -> Table:
     columns = ("engine", "version", "bytes", "build s", "status")
     rows = [
-        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
+        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", _status(e))
         for e in result["engines"]
     ]
     return columns, rows
+
+
+def _status(engine: dict[str, Any]) -> str:
+    """Return what was done with a plan, and the verdict on one that was executed."""
+    return f"{engine['parity']['verdict']}, {engine['result']}" if "result" in engine else str(engine["status"])
+
+
+def inspection_table(document: dict[str, Any]) -> Table:
+    return ("layer", "reads"), [(layer["name"], layer["input_type"]) for layer in document["layers"]]
+
+
+def inspection_notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what the plan is, how that was found, and where its sidecar tells of another."""
+    targets = f" for {', '.join(document['targets'])}" if document["targets"] else ""
+    yield f"{document['product']} {document['product_version']}{targets}, {document['size_bytes']:,} bytes: whole."
+    source = document["source_onnx_sha256"]
+    yield f"Built from the ONNX file {source}." if source else "It carries no hash of the ONNX file it was built from."
+    yield f"Layers are read by {document['read_by']}."
+    if document["sidecar"] and not document["problems"]:
+        yield "Its sidecar agrees."
+    yield from (f"Problem: {problem}." for problem in document["problems"])
 
 
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.options import release_profiles
 from hwr_export.engine.products import load_product
 from hwr_export.errors import EngineError, QuantizationError, UsageError
 from hwr_export.qdq import DQ, Q
@@ -195,10 +196,10 @@ def test_a_file_that_breaks_a_rule(
     product = load_product("tensorrt_rtx", ["sm86"])
     data = model.SerializeToString()
     if refusal is None:
-        assert engine_from_onnx(data, quantized.spec, product, ["sm86"], "0" * 64).data
+        assert engine_from_onnx(data, product, ["sm86"], "0" * 64, release_profiles(quantized.spec)).data
     else:
         with pytest.raises(EngineError, match=refusal):
-            engine_from_onnx(data, quantized.spec, product, ["sm86"], "0" * 64)
+            engine_from_onnx(data, product, ["sm86"], "0" * 64, release_profiles(quantized.spec))
 
 
 def test_a_computed_scale_is_found_before_the_builder_dies_of_it(
@@ -212,8 +213,10 @@ def test_a_computed_scale_is_found_before_the_builder_dies_of_it(
     code = (
         "import sys; from pathlib import Path; from hwr_export.engine.build import engine_from_onnx; "
         "from hwr_export.engine.products import load_product; from hwr_export.release import Release; "
-        "engine_from_onnx(Path(sys.argv[1]).read_bytes(), Release.open(Path(sys.argv[2])).spec, "
-        "load_product('tensorrt_rtx', ['sm86']), ['sm86'], '0' * 64)"
+        "from hwr_export.engine.options import release_profiles; "
+        "profiles = release_profiles(Release.open(Path(sys.argv[2])).spec); "
+        "product = load_product('tensorrt_rtx', ['sm86']); "
+        "engine_from_onnx(Path(sys.argv[1]).read_bytes(), product, ['sm86'], '0' * 64, profiles)"
     )
     done = subprocess.run([sys.executable, "-c", code, path, quantized.path], check=False, cwd=ROOT)
     assert done.returncode != 0

@@ -1,30 +1,40 @@
 """Release + targets -> engines and their sidecars in the release. An engine that was not run is marked so."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hwr_export.card import write_card
-from hwr_export.engine.build import Plan, Progress, engine_from_onnx
-from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
+from hwr_export.engine.build import Plan, engine_from_onnx
+from hwr_export.engine.callbacks import Progress
+from hwr_export.engine.inspector import INSPECTOR, input_types, inspect_layers
+from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile, release_profiles, require_options
+from hwr_export.engine.plan import READ_BY, check_rtx_plan, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
+from hwr_export.engine.recipe import BuildRecipe, write_recipe
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
-from hwr_export.files import json_bytes, sha256_bytes
+from hwr_export.files import json_bytes, sha256_bytes, write_atomic
 from hwr_export.release import ENGINES, ManifestFile, Release, is_for
+from hwr_export.spec import INPUT
 
 NOT_EXECUTED = "built, not executed"
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """One plan for each target; `product` None chooses by target."""
+    """One plan for each target; `product` None chooses by target, `max_batch` None is the graph's own."""
 
     targets: tuple[str, ...] = ()
     product: str | None = None
-    opt_batch: int = 1
+    opt_batches: tuple[int, ...] = ()  # one profile for each; none: one that is optimal at 1
+    max_batch: int | None = None
     precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
     together: bool = False  # one plan for all targets instead of one for each
+    options: BuildOptions = DEFAULT_OPTIONS
+    timing_cache: Path | None = None  # read if it is there, and written after the builds
 
 
 def build_engines(
@@ -46,34 +56,50 @@ def build_engines(
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
     product = load_product(config.product, wanted)
     targets = _capabilities(wanted)
-    if not 1 <= config.opt_batch <= release.spec.max_batch:
-        raise UsageError(f"--opt-batch must be 1 to {release.spec.max_batch}, got {config.opt_batch}")
-    models = [(model, release.read(model)) for model in _files(release, config.precisions)]
+    profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
+    options = config.options
+    if config.timing_cache is not None:
+        options = replace(options, timing_cache=read_timing_cache(config.timing_cache))
+    require_options(options, product.name)
+    models = [(model, release.read(model)) for model in model_files(release, config.precisions)]
     for model, data in models:
-        _preflight(release, model, data, wanted, product, config.opt_batch)
+        require_buildable(release, model, data, wanted, product, profiles)
+    groups = [targets] if config.together else [(target,) for target in targets]
+    builds = [(model, data, group) for model, data in models for group in groups]
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
-    for model, data in models:
-        for group in [targets] if config.together else [(target,) for target in targets]:
-            say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
-            plan = engine_from_onnx(data, release.spec, product, group, model.sha256, config.opt_batch, progress)
-            sidecar = _sidecar(model, group, product, plan)
-            if product.name == RTX:
-                check_rtx_plan(plan.data, model.sha256)
-                sidecar["layers"] = layers = _layers(data, plan)
-                if layers and layers["in_float"]:
-                    names = ", ".join(layers["in_float"])
-                    say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
-            built.append((sidecar, plan, model))
+    for i, (model, data, group) in enumerate(builds):
+        say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
+        whole = _part_of(progress, i, len(builds), f"{model.precision} {', '.join(group)}")
+        plan = engine_from_onnx(data, product, group, model.sha256, profiles, options, whole)
+        if options.timing_cache is not None:
+            options = replace(options, timing_cache=plan.timing_cache)
+        sidecar = sidecar_of(model, group, product, plan, options)
+        if product.name == RTX:
+            check_rtx_plan(plan.data, model.sha256)
+        sidecar["layers"] = layers = layers_of(data, plan, product)
+        if layers and layers["in_float"]:
+            names = ", ".join(layers["in_float"])
+            say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+        built.append((sidecar, plan, model))
+    if config.timing_cache is not None and options.timing_cache is not None:
+        write_atomic(config.timing_cache, options.timing_cache)
     with release.change() as change:
         for sidecar, plan, model in built:
             path = sidecar["path"]
             engine = change.write(path, plan.data, "engine", [model.sha256], precision=model.precision)
             change.write(f"{path}.json", json_bytes(sidecar), "sidecar", [engine.sha256], precision=model.precision)
+        write_recipe(change, BuildRecipe.of(config.opt_batches, config.max_batch, config.options))
         write_card(change)
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
 
 
-def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+def model_files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+    """Return the ONNX files of these precisions, or all that are for TensorRT.
+
+    Raises:
+        UsageError: a precision that is not for TensorRT.
+        ReleaseError: the release has no such file.
+    """
     for precision in precisions:
         if not is_for(precision, TENSORRT):
             raise UsageError(f"--precision {precision}: that file is for ONNX Runtime on a CPU; give TensorRT int8")
@@ -82,9 +108,20 @@ def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
     return [model for model in release.by_role("onnx") if is_for(model.precision, TENSORRT)]
 
 
-def _preflight(
-    release: Release, model: ManifestFile, data: bytes, targets: Sequence[str], product: Product, opt_batch: int
+def require_buildable(
+    release: Release,
+    model: ManifestFile,
+    data: bytes,
+    targets: Sequence[str],
+    product: Product,
+    profiles: Sequence[Profile],
 ) -> None:
+    """Refuse what is known to fail, before the build.
+
+    Raises:
+        UsageError: the package that looks into the file is not installed.
+        EngineError: the build would fail; the message says at which node and what to do.
+    """
     try:
         from hwr_export.engine.preflight import preflight, require
     except ModuleNotFoundError as err:
@@ -92,20 +129,37 @@ def _preflight(
             f"the ONNX file is looked into before it is built, which needs {err.name}: "
             f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
         ) from err
-    batches = (1, opt_batch, release.spec.max_batch)
+    shapes = [shape for profile in profiles for shape in profile[INPUT]]
+    batches = (shapes[0][0], shapes[1][0], shapes[-1][0])
     findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
     require(findings, model.path, ", ".join(targets))
 
 
-def _layers(model: bytes, plan: Plan) -> dict[str, Any] | None:
-    """Return the types that the plan's layers compute in, labelled as what it is; None where it cannot be read."""
+def _part_of(progress: Progress, index: int, builds: int, name: str) -> Progress:
+    """Return the progress of one build as part of that of all."""
+    return lambda phase, done, steps: progress(f"{name}: {phase}", index * steps + done, builds * steps)
+
+
+def read_timing_cache(path: Path) -> bytes:
+    """Return a timing cache, empty where the file is not there yet; that it cannot be kept is said before the build."""
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--timing-cache {path} cannot be kept: {path.parent} is no directory that can be written to")
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as err:
+        raise UsageError(f"--timing-cache {path} cannot be read: {err.strerror}") from err
+
+
+def layers_of(model: bytes, plan: Plan, product: Product) -> dict[str, Any] | None:
+    """Return the types that the plan's layers compute in, and how they were found; None where they cannot be read."""
     from hwr_export.engine.preflight import layers_in_float
 
-    computed = read_rtx_layers(plan.data)
+    rtx = product.name == RTX
+    computed = read_rtx_layers(plan.data) if rtx else input_types(inspect_layers(product, plan.data))
     if computed is None:
         return None
     return {
-        "read_by": "undocumented means: the text in a plan of TensorRT-RTX 1.7.1",
+        "read_by": READ_BY if rtx else INSPECTOR,
         "input_types": computed,
         "in_float": layers_in_float(model, computed),
     }
@@ -116,7 +170,10 @@ def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
 
-def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:
+def sidecar_of(
+    model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan, options: BuildOptions
+) -> dict[str, Any]:
+    """Return what a plan's sidecar tells, of one that was not executed."""
     return {
         "path": f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine",
         "product": product.name,
@@ -126,7 +183,11 @@ def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan
         "size_bytes": len(plan.data),
         "sha256": sha256_bytes(plan.data),
         "build_s": round(plan.build_s, 3),
-        "batch": dict(zip(("min", "opt", "max"), plan.batches, strict=True)),
+        "profiles": [
+            {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in profile.items()}
+            for profile in plan.profiles
+        ],
+        "options": options.document(),
         "source_onnx_sha256": model.sha256,
         "status": NOT_EXECUTED,
     }

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.options import release_profiles
 from hwr_export.engine.plan import check_rtx_plan, read_rtx_header, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, load_product
 from hwr_export.engine.stage import NOT_EXECUTED, EngineConfig, build_engines
@@ -23,7 +24,7 @@ from tests.conftest import ROOT, one_json
 
 
 def build(release: Release, model: bytes, target: str = "sm86"):
-    return engine_from_onnx(model, release.spec, load_product(None, [target]), [target], "ab" * 32)
+    return engine_from_onnx(model, load_product(None, [target]), [target], "ab" * 32, release_profiles(release.spec))
 
 
 def test_engines_for_the_default_targets(release_dir: Path, hwr) -> None:
@@ -36,7 +37,7 @@ def test_engines_for_the_default_targets(release_dir: Path, hwr) -> None:
     for engine in document["engines"]:
         assert engine["source_onnx_sha256"] == source
         assert engine["status"] == NOT_EXECUTED
-        assert engine["batch"] == {"min": 1, "opt": 1, "max": 16}
+        assert engine["profiles"] == [{"image": {"min": [1, 28, 28], "opt": [1, 28, 28], "max": [16, 28, 28]}}]
         assert json.loads((release_dir / f"{engine['path']}.json").read_text()) == engine
         plan = (release_dir / engine["path"]).read_bytes()
         header = read_rtx_header(plan)
@@ -68,7 +69,10 @@ def test_two_names_of_one_capability_share_a_plan(release: Release) -> None:
         (EngineConfig(targets=("h100", "sm86")), r"not for h100 \(sm90\)"),
         (EngineConfig(targets=("sm86",), product="tensorrt"), "of the machine it runs on, not for sm86"),
         (EngineConfig(targets=("native",)), r"tensorrt is not installed: pip install 'hwr-export\[trt\]'"),
-        (EngineConfig(targets=("sm86",), opt_batch=17), "--opt-batch must be 1 to 16"),
+        (EngineConfig(targets=("sm86",), max_batch=17), "--max-batch must be 1 to 16, .*export with a larger"),
+        (EngineConfig(targets=("sm86",), max_batch=0), "--max-batch must be 1 to 16, .*got 0"),
+        (EngineConfig(targets=("sm86",), opt_batches=(2,), max_batch=1), "--opt-batch must be 1 to 1, got 2"),
+        (EngineConfig(targets=("sm86",), opt_batches=(1, 17)), "--opt-batch must be 1 to 16"),
     ],
 )
 def test_what_cannot_be_built_is_said_before_the_build(release: Release, config: EngineConfig, message: str) -> None:
@@ -131,10 +135,10 @@ def test_progress_is_reported(release: Release) -> None:
     steps = []
     engine_from_onnx(
         release.read(release.onnx("fp32")),
-        release.spec,
         load_product(None, ["sm86"]),
         ["sm86"],
         "ab" * 32,
+        release_profiles(release.spec),
         progress=lambda phase, done, of: steps.append((phase, done, of)),
     )
     assert steps
@@ -196,4 +200,9 @@ def test_one_plan_for_several_targets(release_dir: Path, hwr) -> None:
 def test_layers_of_another_version_are_not_guessed(release: Release) -> None:
     plan = build(release, release.read(release.onnx("fp32"))).data
     assert read_rtx_layers(plan)
-    assert read_rtx_layers(plan[:24] + bytes((1, 8, 0, 1)) + plan[28:]) is None
+    newer = plan[:24] + bytes((1, 8, 0, 1)) + plan[28:]
+    assert read_rtx_layers(newer) is None
+    check_rtx_plan(newer, "ab" * 32)  # `trt` with a newer TensorRT-RTX: the hash alone is asked for
+    check_rtx_plan(newer[:-1], "ab" * 32)
+    with pytest.raises(EngineError, match="does not carry the hash"):
+        check_rtx_plan(newer, "cd" * 32)

@@ -177,7 +177,9 @@ def test_turing_has_no_float32_matrix_product(release: Release, hwr) -> None:
         "import sys; from pathlib import Path; from hwr_export.engine.build import engine_from_onnx; "
         "from hwr_export.engine.products import load_product; from hwr_export.release import Release; "
         "release = Release.open(Path(sys.argv[1])); product = load_product(None, ['sm75']); "
-        "engine_from_onnx(release.read(release.onnx('fp32')), release.spec, product, ['sm75'], 'ab' * 32)"
+        "from hwr_export.engine.options import release_profiles; "
+        "model, profiles = release.read(release.onnx('fp32')), release_profiles(release.spec); "
+        "engine_from_onnx(model, product, ['sm75'], 'ab' * 32, profiles)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, release.path], capture_output=True, text=True, check=False, cwd=ROOT
