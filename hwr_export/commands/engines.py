@@ -6,41 +6,60 @@ import click
 
 from hwr_export.commands import PathArgument
 from hwr_export.console import json_option, print_json, print_table, progress_bar, quiet_stdout
+from hwr_export.errors import UsageError
 
 
 @click.command()
-@click.argument("release", type=PathArgument)
+@click.argument("source", metavar="RELEASE|MODEL.onnx", type=PathArgument)
 @click.option("--target", "targets", multiple=True, help="As `targets` lists them (repeatable). [default: four]")
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
 @click.option("--opt-batch", "opt_batches", type=int, multiple=True, help="A profile for it (repeatable). [default: 1]")
 @click.option("--max-batch", type=int, help="Largest batch the plan takes. [default: the graph's]")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
 @click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
+@click.option("--shape", "shapes", multiple=True, help="Of a MODEL.onnx's input: NAME=1x1x28x28 or NAME=MIN:OPT:MAX.")
+@click.option(
+    "-o", "--output", type=PathArgument, help="Plan of a MODEL.onnx. [default: MODEL.TARGET.engine beside it]"
+)
 @json_option
 def trt(
-    release: Path,
+    source: Path,
     targets: tuple[str, ...],
     product: str | None,
     opt_batches: tuple[int, ...],
     max_batch: int | None,
     precisions: tuple[str, ...],
     together: bool,
+    shapes: tuple[str, ...],
+    output: Path | None,
     as_json: bool,
 ) -> None:
-    """Build TensorRT engines from a release's ONNX files, without a GPU where the product can."""
+    """Build TensorRT engines from a release or from any ONNX file, without a GPU where the product can."""
+    from hwr_export.engine.onnx_file import FileConfig, build_from_file
     from hwr_export.engine.stage import EngineConfig, build_engines
     from hwr_export.release import Release
     from hwr_export.tables import engines_table
 
-    opened = Release.open(release)
+    of_release = {"--opt-batch": opt_batches, "--max-batch": max_batch, "--precision": precisions}
+    of_file = {"--shape": shapes, "--output": output}
+    is_file = source.is_file() or source.suffix == ".onnx"
+    for option, value in (of_release if is_file else of_file).items():
+        if value:
+            what = "a release, and this is a file; say its shapes with --shape" if is_file else "an ONNX file alone"
+            raise UsageError(f"{option} is for {what}")
+    opened = None if is_file else Release.open(source)
     with quiet_stdout(), progress_bar() as bar:
         task = bar.add_task("building", total=None)
 
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
-        config = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
-        result = build_engines(opened, config, bar.console.print, show)
+        if opened is None:
+            config = FileConfig(targets, product, shapes, together, output)
+            result = build_from_file(source, config, bar.console.print, show)
+        else:
+            asked = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
+            result = build_engines(opened, asked, bar.console.print, show)
     if as_json:
         print_json(result)
         return

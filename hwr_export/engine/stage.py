@@ -1,6 +1,7 @@
 """Release + targets -> engines and their sidecars in the release. An engine that was not run is marked so."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,7 @@ def build_engines(
     release.require_writable()
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
     product = load_product(config.product, wanted)
-    targets = _capabilities(wanted)
+    targets = capabilities(wanted)
     profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
     models = [(model, release.read(model)) for model in _files(release, config.precisions)]
     for model, data in models:
@@ -58,13 +59,12 @@ def build_engines(
         for group in [targets] if config.together else [(target,) for target in targets]:
             say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
             plan = engine_from_onnx(data, product, group, model.sha256, profiles, progress=progress)
-            sidecar = _sidecar(model, group, product, plan)
+            path = f"{ENGINES}/model.{model.precision}.{'-'.join(group)}.engine"
+            sidecar = describe(path, model.precision, model.sha256, group, product, plan)
             if product.name == RTX:
                 check_rtx_plan(plan.data, model.sha256)
-                sidecar["layers"] = layers = _layers(data, plan)
-                if layers and layers["in_float"]:
-                    names = ", ".join(layers["in_float"])
-                    say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+                sidecar["layers"] = layer_types(data, plan)
+                warn_of_float(sidecar, say)
             built.append((sidecar, plan, model))
     with release.change() as change:
         for sidecar, plan, model in built:
@@ -92,20 +92,27 @@ def _preflight(
     product: Product,
     profiles: Sequence[Profile],
 ) -> None:
-    try:
+    with with_onnx(product):
         from hwr_export.engine.preflight import preflight, require
-    except ModuleNotFoundError as err:
-        raise UsageError(
-            f"the ONNX file is looked into before it is built, which needs {err.name}: "
-            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
-        ) from err
     shapes = [shape for profile in profiles for shape in profile[INPUT]]
     batches = (shapes[0][0], shapes[1][0], shapes[-1][0])
     findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
     require(findings, model.path, ", ".join(targets))
 
 
-def _layers(model: bytes, plan: Plan) -> dict[str, Any] | None:
+@contextmanager
+def with_onnx(product: Product) -> Iterator[None]:
+    """Say what is missing where what looks into the ONNX file is imported."""
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"the ONNX file is looked into before it is built, which needs {err.name}: "
+            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
+        ) from err
+
+
+def layer_types(model: bytes, plan: Plan) -> dict[str, Any] | None:
     """Return the types that the plan's layers compute in, labelled as what it is; None where it cannot be read."""
     from hwr_export.engine.preflight import layers_in_float
 
@@ -119,18 +126,28 @@ def _layers(model: bytes, plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
+def warn_of_float(sidecar: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say which layers the file quantises and the plan computes in float."""
+    if sidecar["layers"] and sidecar["layers"]["in_float"]:
+        names = ", ".join(sidecar["layers"]["in_float"])
+        say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+
+
+def capabilities(names: Sequence[str]) -> tuple[str, ...]:
     """Return what plans are built for and named after: two names of one capability share a plan."""
     return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
 
-def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:
+def describe(
+    path: str, precision: str | None, source_sha256: str, targets: Sequence[str], product: Product, plan: Plan
+) -> dict[str, Any]:
+    """Return a plan's sidecar; `precision` is None where no release says it."""
     return {
-        "path": f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine",
+        "path": path,
         "product": product.name,
         "product_version": product.version,
         "targets": list(targets),
-        "precision": model.precision,
+        "precision": precision,
         "size_bytes": len(plan.data),
         "sha256": sha256_bytes(plan.data),
         "build_s": round(plan.build_s, 3),
@@ -138,6 +155,6 @@ def _sidecar(model: ManifestFile, targets: Sequence[str], product: Product, plan
             {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in profile.items()}
             for profile in plan.profiles
         ],
-        "source_onnx_sha256": model.sha256,
+        "source_onnx_sha256": source_sha256,
         "status": NOT_EXECUTED,
     }
