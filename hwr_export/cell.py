@@ -17,6 +17,7 @@ from hwr_export.numbers import UNIT_RATIO, Tolerance, compare_outputs, tolerance
 from hwr_export.release import CHECKPOINT, ManifestFile, Release
 from hwr_export.robustness import Condition, Robustness, compare_conditions
 from hwr_export.runners import Runner, onnx_runner
+from hwr_export.runners.trt import SOURCE
 from hwr_export.spec import LOGITS
 from hwr_export.stages import Finding, Suspect, locate
 from hwr_export.statistics import rate_upper_bound
@@ -46,8 +47,7 @@ def judge_file(
     """Compare one file on one backend with the baseline. A file that cannot be loaded or run is a FAIL."""
     data = release.read_unverified(model)
     precision = model.precision or "fp32"
-    gated = precision in UNIT_RATIO
-    tolerance = tolerance_from_goldens(baseline.goldens, precision, baseline.noise) if gated else None
+    tolerance = _tolerance(baseline, precision)
     broken, fault = [], None
     if sha256_bytes(data) != model.sha256:
         broken.append(f"{model.path} is not the file the manifest vouches for (sha256 {sha256_bytes(data)[:12]}…)")
@@ -75,6 +75,50 @@ def judge_file(
     if question.bisect:
         cell["bisect"] = _bisected(suspect, found, release, baseline)
     return head | cell
+
+
+def judge_plan(
+    model: ManifestFile,
+    path: str,
+    sha256: str,
+    runner: Runner,
+    baseline: Baseline,
+    question: Question,
+    problem: str = "",
+) -> dict[str, Any]:
+    """Compare the plan of an ONNX file, on what executes it, with the baseline. One that cannot be run is a FAIL.
+
+    Args:
+        path: of the plan.
+        sha256: of the plan.
+        problem: why it is not to be loaded, which is a FAIL too.
+    """
+    precision = model.precision or "fp32"
+    tolerance = _tolerance(baseline, precision)
+    head: dict[str, Any] = {
+        "backend": runner.backend,
+        "precision": model.precision,
+        "file": {"path": path, "sha256": sha256},
+    }
+    why = "a plan cannot be looked into; its ONNX file has cells of its own"
+    failed = {"stage": None, "fault": None, "stage_reason": why}
+    if problem:
+        return head | _not_run(baseline.reference, tolerance, [problem], question) | failed
+    try:
+        with runner:
+            head["backend_version"] = runner.version()
+            source = runner.metadata().get(SOURCE, "")
+            other = f"the plan was built from another file ({source[:12]}…) than {model.path} ({model.sha256[:12]}…)"
+            broken = [] if source == model.sha256 else [other]
+            cell = _measured(runner, precision, baseline, tolerance, broken, question)
+    except RunnerError as err:
+        cell = _not_run(baseline.reference, tolerance, [str(err)], question)
+    return head | cell | (failed if cell["verdict"] == "FAIL" else dict.fromkeys(failed))
+
+
+def _tolerance(baseline: Baseline, precision: str) -> Tolerance | None:
+    """Return how far logits may be off; None for an integer file."""
+    return tolerance_from_goldens(baseline.goldens, precision, baseline.noise) if precision in UNIT_RATIO else None
 
 
 def _measured(

@@ -1,13 +1,11 @@
 """What is installed, and which of it really runs: every backend answers a small model, on the device it claims."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 import hwr_export
 from hwr_export.bench import machine_facts
 from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.device import l4t_release
 from hwr_export.engine.options import release_profiles
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, load_product
 from hwr_export.engine.targets import NATIVE, ProductName
@@ -68,7 +67,7 @@ def examine() -> dict[str, Any]:
         "problems": problems,
         "packages": packages,
         "backends": backends,
-        "device": machine_facts() | {"gpu": _gpus(), "jetson": _jetson()},
+        "device": machine_facts() | {"gpu": _gpus(), "jetson": l4t_release()},
     }
 
 
@@ -186,9 +185,3 @@ def _gpus() -> list[str]:
     query = [tool, "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
-
-
-def _jetson() -> str | None:
-    """Return the L4T release line of a Jetson."""
-    path = Path("/etc/nv_tegra_release")
-    return path.read_text().splitlines()[0] if os.access(path, os.R_OK) else None

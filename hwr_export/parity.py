@@ -13,7 +13,9 @@ from typing import Any
 
 from hwr_export.baseline import Kind, make_baseline
 from hwr_export.card import write_card
-from hwr_export.cell import Question, judge_file
+from hwr_export.cell import Question, judge_file, judge_plan
+from hwr_export.engine.here import RunnablePlan, plans_here
+from hwr_export.engine.products import PRODUCTS
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.release import PARITY, ManifestFile, Release, is_for
@@ -39,16 +41,21 @@ class ParityConfig:
 
 
 def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Compare every ONNX file of a release on every installed backend, write `parity.json`, return its document.
+    """Compare every ONNX file of a release on every installed backend, and every plan that this machine can run.
+
+    What was found is written to `parity.json` and returned; plans that cannot run here are in it with the reason.
 
     Raises:
-        UsageError: a backend or the baseline that was asked for is not installed.
+        UsageError: a backend or the baseline that was asked for is not installed, or has no plan that runs here.
         ReleaseError: the goldens are missing or changed.
         DataError: the dataset is missing.
         ParityError: the release holds nothing to compare.
     """
     release.require_writable()
-    backends = choose_backends(config.backends)
+    products = [b for b in config.backends if b in PRODUCTS]
+    files = [b for b in config.backends if b not in PRODUCTS]
+    backends = choose_backends(files) if files or not products else []
+    plans, not_run = plans_here(release, products) if products or not files else ([], [])
     models = release.by_role("onnx")
     if not models:
         raise ParityError(f"{release.path} has no ONNX file to compare; run `hwr-export onnx`")
@@ -60,10 +67,15 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
         say(f"comparing {model.path} on {backend} with {len(reference.images):,} answers of the eager model")
         return judge_file(release, model, backend, baseline, question)
 
+    def judged_plan(found: RunnablePlan) -> dict[str, Any]:
+        say(f"comparing {found.plan.path} on {found.runner.backend} with the same answers")
+        path, sha256 = found.plan.path, found.plan.sha256
+        return judge_plan(found.model, path, sha256, found.runner, baseline, question, found.problem)
+
     # Runners have one thread each and leave Python alone while they run, so two of them use two cores.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = [(model, backend) for model in models for backend in backends if is_for(model.precision, backend)]
-        cells = list(pool.map(judged, *zip(*pairs, strict=True)))
+        cells = [*pool.map(lambda pair: judged(*pair), pairs), *map(judged_plan, plans)]
     document = {
         "schema": 1,
         "release": {"name": release.manifest.name, "manifest_sha256": release.manifest_sha256},
@@ -73,9 +85,11 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
         "noise": {"float64": baseline.goldens.noise_floor, **baseline.noise},
         "verdict": overall([cell["verdict"] for cell in cells]),
         "cells": cells,
+        "not_run": not_run,
     }
+    made_from = [baseline.golden.sha256, *(m.sha256 for m in models), *(p.plan.sha256 for p in plans)]
     with release.change() as change:
-        change.write(PARITY, json_bytes(document), "parity", [*(m.sha256 for m in models), baseline.golden.sha256])
+        change.write(PARITY, json_bytes(document), "parity", made_from)
         write_card(change)
     return document
 

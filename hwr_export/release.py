@@ -32,6 +32,7 @@ PARITY = "parity.json"
 BENCH = "bench.json"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
+BUILD = "build.json"
 QUANTIZATION = "quantization.json"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
@@ -39,7 +40,7 @@ INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
 MADE_FOR = {INT8_CPU: "onnxruntime"}
 
 Role = Literal[
-    "checkpoint", "weights", "onnx", "goldens", "engine", "sidecar", "parity", "bench", "card", "quantization"
+    "checkpoint", "weights", "onnx", "goldens", "build", "engine", "sidecar", "parity", "bench", "card", "quantization"
 ]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h

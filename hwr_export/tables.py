@@ -34,6 +34,7 @@ def parity_notes(document: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: stage at fault: {cell['stage'] or 'unknown'}{fault}: {cell['stage_reason']}"
         if "bisect" in cell:
             yield f"{name}: {_parting(cell['bisect'])}"
+    yield from (f"{plan['path']}: not run here: {plan['reason']}" for plan in document["not_run"])
 
 
 def read_table(result: dict[str, Any]) -> Table:
@@ -137,10 +138,15 @@ def doctor_notes(result: dict[str, Any]) -> Iterator[str]:
 def engines_table(result: dict[str, Any]) -> Table:
     columns = ("engine", "version", "bytes", "build s", "status")
     rows = [
-        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", e["status"])
+        (e["path"], e["product_version"], f"{e['size_bytes']:,}", f"{e['build_s']:.1f}", _status(e))
         for e in result["engines"]
     ]
     return columns, rows
+
+
+def _status(engine: dict[str, Any]) -> str:
+    """Return what was done with a plan, and the verdict on one that was executed."""
+    return f"{engine['parity']['verdict']}, {engine['result']}" if "result" in engine else str(engine["status"])
 
 
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:

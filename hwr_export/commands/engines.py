@@ -1,5 +1,6 @@
 """Release -> TensorRT engines, and the machines they are for: trt, targets."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -17,6 +18,10 @@ from hwr_export.errors import UsageError
 @click.option("--max-batch", type=int, help="Largest batch the plan takes. [default: the graph's]")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
 @click.option("--together", is_flag=True, help="One plan for all targets instead of one for each.")
+@click.option("--native", is_flag=True, help="Build, run and prove on this machine's GPU; as --target native.")
+@click.option(
+    "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="With --native: as of parity."
+)
 @click.option("--shape", "shapes", multiple=True, help="Of a MODEL.onnx's input: NAME=1x1x28x28 or NAME=MIN:OPT:MAX.")
 @click.option(
     "-o", "--output", type=PathArgument, help="Plan of a MODEL.onnx. [default: MODEL.TARGET.engine beside it]"
@@ -30,17 +35,26 @@ def trt(
     max_batch: int | None,
     precisions: tuple[str, ...],
     together: bool,
+    native: bool,
+    margin: float,
     shapes: tuple[str, ...],
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Build TensorRT engines from a release or from any ONNX file, without a GPU where the product can."""
+    """Build TensorRT engines from a release or from any ONNX file, without a GPU where the product can.
+
+    With --native: PASS (exit 0) and recorded, FAIL (1) or UNDECIDED (3) and not.
+    """
     from hwr_export.engine.onnx_file import FileConfig, build_from_file
+    from hwr_export.engine.recipe import BuildRecipe
     from hwr_export.engine.stage import EngineConfig, build_engines
+    from hwr_export.engine.targets import wants_native
+    from hwr_export.native import NativeConfig, build_native
     from hwr_export.release import Release
     from hwr_export.tables import engines_table
+    from hwr_export.verdict import EXIT_CODE
 
-    of_release = {"--opt-batch": opt_batches, "--max-batch": max_batch, "--precision": precisions}
+    of_release = {"--opt-batch": opt_batches, "--max-batch": max_batch, "--precision": precisions, "--native": native}
     of_file = {"--shape": shapes, "--output": output}
     is_file = source.is_file() or source.suffix == ".onnx"
     for option, value in (of_release if is_file else of_file).items():
@@ -55,15 +69,22 @@ def trt(
             bar.update(task, description=phase, completed=done, total=max(1, steps))
 
         if opened is None:
-            config = FileConfig(targets, product, shapes, together, output)
-            result = build_from_file(source, config, bar.console.print, show)
+            result = build_from_file(
+                source, FileConfig(targets, product, shapes, together, output), bar.console.print, show
+            )
+        elif wants_native(native, targets, product):
+            recipe = BuildRecipe(opt_batches=opt_batches, max_batch=max_batch)
+            own = recipe if recipe != BuildRecipe() else None  # nothing said: as the release's own recipe has it
+            here = NativeConfig(product, precisions, own, margin)
+            result = build_native(opened, here, bar.console.print, show)
         else:
-            asked = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
-            result = build_engines(opened, asked, bar.console.print, show)
+            config = EngineConfig(targets, product, opt_batches, max_batch, precisions, together)
+            result = build_engines(opened, config, bar.console.print, show)
     if as_json:
         print_json(result)
-        return
-    print_table(*engines_table(result))
+    else:
+        print_table(*engines_table(result))
+    sys.exit(EXIT_CODE[result.get("verdict", "PASS")])
 
 
 @click.command()

@@ -16,7 +16,12 @@ from hwr_export.console import json_option, print_json, print_table, progress_ba
 @click.option(
     "--baseline", type=click.Choice(["eager", "goldens"]), default="eager", help="goldens: no torch, no dataset."
 )
-@click.option("--backend", "backends", multiple=True, help="onnxruntime, openvino (repeatable). [default: installed]")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    help="onnxruntime, openvino, tensorrt, tensorrt_rtx (repeatable). [default: all that run here]",
+)
 @click.option(
     "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="Accuracy in points that may go."
 )
@@ -35,7 +40,7 @@ def parity(
     data_root: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare the ONNX files with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
+    """Compare ONNX files, and plans that run here, with the eager model: PASS (exit 0), FAIL (1) or UNDECIDED (3)."""
     from hwr_export.parity import ParityConfig
     from hwr_export.parity import parity as run
     from hwr_export.release import Release

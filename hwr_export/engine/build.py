@@ -12,7 +12,9 @@ from typing import Any
 from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile
 from hwr_export.engine.products import Product
 from hwr_export.errors import EngineError
+from hwr_export.runners.trt_log import logger
 
+NO_REASON = "the builder gave no reason"
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps
 
 
@@ -48,12 +50,15 @@ def engine_from_onnx(
     """
     trt = product.module
     started = time.perf_counter()
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
+    log = logger(trt)
+    log.errors.clear()
+    builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
-        raise EngineError(f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or logger.gist()}")
+        raise EngineError(
+            f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or log.gist() or NO_REASON}"
+        )
     if network.num_outputs == 0:
         raise EngineError(f"{product.name} cannot parse the ONNX file: it holds no graph with outputs")
     network.name = source_sha256
@@ -71,7 +76,7 @@ def engine_from_onnx(
     if monitor.cancelled:
         raise KeyboardInterrupt
     if plan is None:
-        raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {logger.gist()}")
+        raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {log.gist() or NO_REASON}")
     return Plan(bytes(plan), time.perf_counter() - started, tuple(profiles))
 
 
@@ -114,24 +119,6 @@ def _parser_errors(parser: Any) -> str:
         where = f"node {error.node()} {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else ""
         messages.append(": ".join(filter(None, [where, " ".join(error.desc().split())])))
     return "; ".join(messages)
-
-
-def _logger(trt: ModuleType) -> Any:
-    """Return a logger that keeps warnings and errors instead of printing them."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(" ".join(message.split()))
-
-        def gist(self) -> str:
-            return "; ".join(self.errors[:2])[:600] or "the builder gave no reason"
-
-    return Logger()
 
 
 def _monitor(trt: ModuleType, progress: Progress) -> Any:

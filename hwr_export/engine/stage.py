@@ -10,6 +10,7 @@ from hwr_export.engine.build import Plan, Progress, engine_from_onnx
 from hwr_export.engine.options import Profile, release_profiles
 from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
+from hwr_export.engine.recipe import BuildRecipe, write_recipe
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
@@ -51,16 +52,15 @@ def build_engines(
     product = load_product(config.product, wanted)
     targets = capabilities(wanted)
     profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
-    models = [(model, release.read(model)) for model in _files(release, config.precisions)]
+    models = [(model, release.read(model)) for model in model_files(release, config.precisions)]
     for model, data in models:
-        _preflight(release, model, data, wanted, product, profiles)
+        require_buildable(release, model, data, wanted, product, profiles)
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for model, data in models:
         for group in [targets] if config.together else [(target,) for target in targets]:
             say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
             plan = engine_from_onnx(data, product, group, model.sha256, profiles, progress=progress)
-            path = f"{ENGINES}/model.{model.precision}.{'-'.join(group)}.engine"
-            sidecar = describe(path, model.precision, model.sha256, group, product, plan)
+            sidecar = sidecar_of(model, group, product, plan)
             if product.name == RTX:
                 check_rtx_plan(plan.data, model.sha256)
                 sidecar["layers"] = layer_types(data, plan)
@@ -71,11 +71,18 @@ def build_engines(
             path = sidecar["path"]
             engine = change.write(path, plan.data, "engine", [model.sha256], precision=model.precision)
             change.write(f"{path}.json", json_bytes(sidecar), "sidecar", [engine.sha256], precision=model.precision)
+        write_recipe(change, BuildRecipe(opt_batches=config.opt_batches, max_batch=config.max_batch))
         write_card(change)
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
 
 
-def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+def model_files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
+    """Return the ONNX files of these precisions, or all that are for TensorRT.
+
+    Raises:
+        UsageError: a precision that is not for TensorRT.
+        ReleaseError: the release has no such file.
+    """
     for precision in precisions:
         if not is_for(precision, TENSORRT):
             raise UsageError(f"--precision {precision}: that file is for ONNX Runtime on a CPU; give TensorRT int8")
@@ -84,7 +91,7 @@ def _files(release: Release, precisions: Sequence[str]) -> list[ManifestFile]:
     return [model for model in release.by_role("onnx") if is_for(model.precision, TENSORRT)]
 
 
-def _preflight(
+def require_buildable(
     release: Release,
     model: ManifestFile,
     data: bytes,
@@ -92,6 +99,12 @@ def _preflight(
     product: Product,
     profiles: Sequence[Profile],
 ) -> None:
+    """Refuse what is known to fail, before the build.
+
+    Raises:
+        UsageError: the package that looks into the file is not installed.
+        EngineError: the build would fail; the message says at which node and what to do.
+    """
     with with_onnx(product):
         from hwr_export.engine.preflight import preflight, require
     shapes = [shape for profile in profiles for shape in profile[INPUT]]
@@ -136,6 +149,12 @@ def warn_of_float(sidecar: dict[str, Any], say: Callable[[str], None]) -> None:
 def capabilities(names: Sequence[str]) -> tuple[str, ...]:
     """Return what plans are built for and named after: two names of one capability share a plan."""
     return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
+
+
+def sidecar_of(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:
+    """Return what a plan's sidecar tells, of one that was not executed."""
+    path = f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine"
+    return describe(path, model.precision, model.sha256, targets, product, plan)
 
 
 def describe(

@@ -117,9 +117,23 @@ def find_targets(names: Sequence[str]) -> list[Target]:
     return [TARGETS[name] for name in names]
 
 
+def wants_native(asked: bool, names: Sequence[str], product: str | None) -> bool:
+    """Return whether plans are for the GPU of this machine: asked for, or all that the product builds for.
+
+    Raises:
+        UsageError: for this one and for others at once.
+    """
+    native = asked or NATIVE in names or (product == TENSORRT and not names)
+    if native and set(names) - {NATIVE}:
+        raise UsageError(
+            f"--native builds for the GPU of this machine alone, not for {', '.join(names)} too; run twice"
+        )
+    return native
+
+
 def refusal(target: Target, product: ProductName) -> str:
     """Return why a product cannot build for a target from elsewhere and what to do; empty where it can."""
-    there = "copy the release to that device and build on it: hwr-export trt RELEASE --target native"
+    there = "copy the release to that device and build on it: hwr-export trt RELEASE --native"
     if product == RTX and target.product != RTX:
         return f"tensorrt_rtx does not build for {target.label}, only for {', '.join(RTX_CAPABILITIES)}; {there}"
     if product == TENSORRT and target.name != NATIVE:

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import hwr_export.engine
+import hwr_export.runners
 
 VERSIONS = ("tensorrt-10.3.0", "tensorrt-11.4.0", "tensorrt_rtx-1.7.1")
 TABLE: dict[str, dict[str, bool]] = json.loads((Path(__file__).parent / "trt_api.json").read_text())
-FILES = sorted(Path(hwr_export.engine.__file__).parent.glob("*.py"))
+ENGINE, RUNNERS = (Path(package.__file__).parent for package in (hwr_export.engine, hwr_export.runners))
+FILES = [*sorted(ENGINE.glob("*.py")), RUNNERS / "trt.py", RUNNERS / "trt_log.py"]
 
 # The classes of the variables that hold TensorRT's objects, in any of the engine's functions.
 CLASSES = {
@@ -26,8 +28,15 @@ CLASSES = {
     "profile": "IOptimizationProfile",
     "error": "ParserError",
     "tensor": "ITensor",
+    "runtime": "Runtime",
+    "engine": "ICudaEngine",
+    "context": "IExecutionContext",
+    "settings": "IRuntimeConfig",
+    "kernels": "IRuntimeCache",
 }
-RTX_ONLY = {"_set_targets"}  # functions called behind a test for the product
+HOLDERS = {"build.py", "trt.py"}  # elsewhere `config` is a stage's, and no TensorRT object is held
+RTX_ONLY = {"_set_targets", "_rtx_settings", "_save_cache"}  # functions called behind a test for the product
+BEHIND = ("product.name == 'tensorrt_rtx'", "self.backend == RTX")
 # Gone in 11: precision flags, calibrators, and everything around weak typing.
 REMOVED = ("FP16", "INT8", "BF16", "FP8", "calibrat", "PRECISION_CONSTRAINTS", "algorithm_selector", "EXPLICIT_BATCH")
 
@@ -52,7 +61,7 @@ def names(tree: ast.AST, rtx_only: bool = False) -> Iterator[tuple[str, bool]]:
                 assert overrides, f"{node.name} overrides nothing of {base[1]}"
                 yield from ((f"{base[1]}.{m}", inside) for m in overrides)
         if isinstance(node, ast.Attribute) and (parts := chain(node)):
-            if parts[0] == "trt":
+            if parts[0] == "trt" and not parts[1].startswith("__"):
                 yield ".".join(parts[1:]), inside
                 continue
             if parts[0] in CLASSES and not parts[1].startswith("__"):
@@ -65,7 +74,7 @@ def used() -> dict[str, bool]:
     found: dict[str, bool] = {}
     for path in FILES:
         tree = ast.parse(path.read_text())
-        if path.name == "build.py":  # elsewhere `config` is a stage's, and no TensorRT object is held
+        if path.name in HOLDERS:
             for name, rtx in names(tree):
                 found[name] = found.get(name, True) and rtx
         else:
@@ -91,13 +100,11 @@ def test_no_removed_name_is_used() -> None:
 
 
 def test_names_of_rtx_alone_are_behind_a_test_for_the_product() -> None:
-    tree = ast.parse((Path(hwr_export.engine.__file__).parent / "build.py").read_text())
-    behind = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "product.name == 'tensorrt_rtx'":
-            behind |= {id(call) for statement in node.body for call in ast.walk(statement)}
-    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") in RTX_ONLY]
-    assert calls
+    nodes = [n for path in FILES if path.name in HOLDERS for n in ast.walk(ast.parse(path.read_text()))]
+    tests = [n for n in nodes if isinstance(n, ast.If) and any(test in ast.unparse(n.test) for test in BEHIND)]
+    behind = {id(call) for test in tests for statement in test.body for call in ast.walk(statement)}
+    calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func).removeprefix("self.") in RTX_ONLY]
+    assert len(calls) == len(RTX_ONLY)
     assert all(id(call) in behind for call in calls)
 
 

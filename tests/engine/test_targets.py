@@ -49,4 +49,4 @@ def test_the_command_prints_the_table(hwr) -> None:
 def test_a_jetson_is_refused_with_what_to_do(release_dir, hwr) -> None:
     result = hwr("trt", release_dir, "--target", "jetson-agx-orin", "--product", "tensorrt_rtx")
     assert result.exit_code == 2
-    assert "build on it: hwr-export trt RELEASE --target native" in result.stderr
+    assert "build on it: hwr-export trt RELEASE --native" in result.stderr
