@@ -11,6 +11,7 @@ COMMANDS = (
     make.quantize,
     make.lint,
     engines.trt,
+    engines.inspect,
     engines.targets,
     prove.parity,
     prove.bench,

@@ -116,12 +116,13 @@ def stderr_console() -> "Console":
     return console
 
 
-def progress_bar(console: "Console | None" = None) -> "Progress":
-    """Return a progress display on stderr; it is silent where stderr is no terminal."""
+def progress_bar(console: "Console | None" = None, counted: bool = True) -> "Progress":
+    """Return a progress display on stderr, of things counted or in per cent; silent where stderr is no terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -131,7 +132,7 @@ def progress_bar(console: "Console | None" = None) -> "Progress":
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if counted else TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

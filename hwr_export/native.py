@@ -6,21 +6,23 @@ previous plan where it is.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hwr_export.baseline import Baseline, make_baseline
 from hwr_export.card import write_card
 from hwr_export.cell import Question, judge_plan
-from hwr_export.engine.build import Progress, engine_from_onnx
+from hwr_export.engine.build import Plan, engine_from_onnx
+from hwr_export.engine.callbacks import Progress
 from hwr_export.engine.device import Device, find_device
-from hwr_export.engine.options import release_profiles
+from hwr_export.engine.options import LogLevel, release_profiles
 from hwr_export.engine.products import Product, installed_products, load_product
 from hwr_export.engine.recipe import BuildRecipe, read_recipe, write_recipe
-from hwr_export.engine.stage import model_files, require_buildable, sidecar_of
+from hwr_export.engine.stage import layers_of, model_files, read_timing_cache, require_buildable, sidecar_of
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT
-from hwr_export.errors import ReleaseError
-from hwr_export.files import json_bytes
+from hwr_export.errors import EngineError, ReleaseError, UsageError
+from hwr_export.files import json_bytes, write_atomic
 from hwr_export.release import ENGINES, GOLDENS, ManifestFile, Release
 from hwr_export.runners.trt import TrtRunner, kernels_file
 from hwr_export.verdict import overall
@@ -40,6 +42,8 @@ class NativeConfig:
     precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
     recipe: BuildRecipe | None = None
     margin_pt: float = 0.1
+    timing_cache: Path | None = None  # read if it is there, and written after each build
+    log_level: LogLevel | None = None
 
 
 def build_native(
@@ -59,7 +63,8 @@ def build_native(
     device = find_device()
     product = product_here(config.product, device)
     say(f"{device.gpu} ({device.compute_capability}), driver {device.driver}, {product.name} {product.version}")
-    build = _Build(release, config.recipe or read_recipe(release), device, product, config.margin_pt)
+    build = _Build(release, config, config.recipe or read_recipe(release), device, product)
+    build.require_runnable()
     baseline = make_baseline(release, "goldens", GOLDENS, None, 0)
     rows = [build.one(model, baseline, say, progress) for model in model_files(release, config.precisions)]
     verdict = overall([row["parity"]["verdict"] for row in rows])
@@ -81,10 +86,19 @@ def product_here(wanted: str | None, device: Device) -> Product:
 @dataclass(frozen=True)
 class _Build:
     release: Release
+    config: NativeConfig
     recipe: BuildRecipe
     device: Device
     product: Product
-    margin_pt: float
+
+    def require_runnable(self) -> None:
+        """Refuse before a build what would come of it.
+
+        Raises:
+            UsageError: the plan could not be run.
+        """
+        if self.recipe.options.strip_weights:
+            raise UsageError("a plan without weights cannot be proved, and so not recorded; leave out --strip-weights")
 
     def one(
         self, model: ManifestFile, baseline: Baseline, say: Callable[[str], None], progress: Progress
@@ -98,24 +112,44 @@ class _Build:
             return previous | {"result": "up to date"}
         again = f" again: {why}" if why else ""
         say(f"building {model.path} on this GPU with {self.product.name} {self.product.version}{again}")
-        data = self.release.read(model)
-        recipe, spec, product = self.recipe, self.release.spec, self.product
-        targets = [NATIVE] if product.name == TENSORRT else [self.device.compute_capability]
-        profiles = release_profiles(spec, recipe.opt_batches, recipe.max_batch)
-        require_buildable(self.release, model, data, targets, product, profiles)
-        plan = engine_from_onnx(data, product, targets, model.sha256, profiles, recipe.options, progress)
-        sidecar = sidecar_of(model, (NATIVE,), product, plan)
+        plan = self._built(model, progress)
+        sidecar = sidecar_of(model, (NATIVE,), self.product, plan, self.recipe.options)
         say(f"running {path} against {len(baseline.goldens)} goldens")
-        runner = TrtRunner(plan.data, spec, product.module, kernels_file(plan.data))
-        cell = judge_plan(model, path, sidecar["sha256"], runner, baseline, Question(self.margin_pt / 100))
+        runner = TrtRunner(plan.data, self.release.spec, self.product.module, kernels_file(plan.data))
+        cell = judge_plan(model, path, sidecar["sha256"], runner, baseline, Question(self.config.margin_pt / 100))
         sidecar |= {"status": EXECUTED, "parity": {k: cell[k] for k in PROOF if k in cell}}
         sidecar |= {"device": asdict(self.device), "made_by": made_by}
         if cell["verdict"] != "PASS":
             kept = "the previous plan is kept" if previous is not None else "there is no plan"
             say(f"{path} is not recorded, {kept}: {cell['verdict']}: {'; '.join(cell['reasons'])}{_advice(cell)}")
             return sidecar | {"result": "not recorded"}
+        sidecar["layers"] = self._layers(model, plan, path, say)
         self._record(path, plan.data, sidecar, model)
         return sidecar | {"result": "recorded"}
+
+    def _built(self, model: ManifestFile, progress: Progress) -> Plan:
+        recipe, product, cache = self.recipe, self.product, self.config.timing_cache
+        data = self.release.read(model)
+        targets = [NATIVE] if product.name == TENSORRT else [self.device.compute_capability]
+        profiles = release_profiles(self.release.spec, recipe.opt_batches, recipe.max_batch)
+        require_buildable(self.release, model, data, targets, product, profiles)
+        timings = read_timing_cache(cache) if cache is not None else None
+        options = replace(recipe.options, timing_cache=timings, log_level=self.config.log_level)
+        plan = engine_from_onnx(data, product, targets, model.sha256, profiles, options, progress)
+        if cache is not None:
+            write_atomic(cache, plan.timing_cache)
+        return plan
+
+    def _layers(self, model: ManifestFile, plan: Plan, path: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """Return what the layers compute in; that it cannot be read is told and does not undo the proof."""
+        try:
+            layers = layers_of(self.release.read(model), plan, self.product)
+        except EngineError as err:
+            say(f"warning: the layers of {path} cannot be read: {err}")
+            return {"problem": str(err)}
+        if layers and layers["in_float"]:
+            say(f"warning: {path} computes in float what the file quantises: {', '.join(layers['in_float'])}")
+        return layers
 
     def _made_by(self, model: ManifestFile, baseline: Baseline) -> dict[str, Any]:
         """Return all that a plan and its proof depend on, by the words a change of it is told in."""
@@ -127,7 +161,7 @@ class _Build:
             "driver": self.device.driver,
             "ONNX file": model.sha256,
             "goldens": baseline.golden.sha256,
-            "margin": self.margin_pt,
+            "margin": self.config.margin_pt,
             **{f"recipe's {name}": value for name, value in self.recipe.choices().items()},
         }
 

@@ -149,6 +149,22 @@ def _status(engine: dict[str, Any]) -> str:
     return f"{engine['parity']['verdict']}, {engine['result']}" if "result" in engine else str(engine["status"])
 
 
+def inspection_table(document: dict[str, Any]) -> Table:
+    return ("layer", "reads"), [(layer["name"], layer["input_type"]) for layer in document["layers"]]
+
+
+def inspection_notes(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what the plan is, how that was found, and where its sidecar tells of another."""
+    targets = f" for {', '.join(document['targets'])}" if document["targets"] else ""
+    yield f"{document['product']} {document['product_version']}{targets}, {document['size_bytes']:,} bytes: whole."
+    source = document["source_onnx_sha256"]
+    yield f"Built from the ONNX file {source}." if source else "It carries no hash of the ONNX file it was built from."
+    yield f"Layers are read by {document['read_by']}."
+    if document["sidecar"] and not document["problems"]:
+        yield "Its sidecar agrees."
+    yield from (f"Problem: {problem}." for problem in document["problems"])
+
+
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:
     flips, change, corruptions = cell["flips"], cell["accuracy_delta_pt"], cell["corruptions"]
     return (

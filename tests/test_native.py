@@ -15,6 +15,7 @@ import pytest
 
 from hwr_export.engine import device as device_module
 from hwr_export.engine.device import find_device
+from hwr_export.engine.options import BuildOptions
 from hwr_export.engine.recipe import BuildRecipe, read_recipe
 from hwr_export.engine.stage import EngineConfig, build_engines
 from hwr_export.errors import EngineError, ReleaseError, UsageError
@@ -50,6 +51,7 @@ class Machine:
         self.cuda = cuda or FakeCuda()
         self.cuda.device["minor"] = 6 if self.version == RTX else 7  # TensorRT-RTX builds for no Jetson
         self.trt = FakeTrt(self.version, self.cuda, faults)
+        self._patch.setattr("hwr_export.engine.build._refused", [])
         self.trt.__spec__ = ModuleSpec(self.trt.__name__, None)
         for product in ("tensorrt", "tensorrt_rtx"):
             self._patch.delitem(sys.modules, product, raising=False)
@@ -208,7 +210,10 @@ def test_an_exception_of_the_bindings_changes_nothing(release: Release, machine:
 
 
 RUN_FAULTS = [
-    ("runtime", "cannot start: CUDA initialization failure with error: 35"),
+    (
+        "runtime",
+        "factory function returned nullptr): CUDA initialization failure with error: 35",
+    ),
     ("driver", "does not load the plan: CUDA does not work here"),
     ("version", "it was built by another version"),
     ("device", "it was built for another GPU"),
@@ -385,3 +390,63 @@ def test_a_jetson_tells_its_release_and_power_mode(
     machine.driver.write_text("no version here\n")
     found = find_device()
     assert (found.power_mode, found.driver) == (None, "CUDA 12.6")
+
+
+def test_layers_that_run_in_float_where_the_file_quantises_are_told(
+    quantized: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine(monkeypatch, tmp_path, VERSIONS[0])
+    config = NativeConfig(precisions=("int8",), margin_pt=9)
+    said: list[str] = []
+    (engine,) = build_native(quantized, config, said.append)["engines"]
+    assert engine["layers"]["in_float"] == []
+    assert set(engine["layers"]["input_types"].values()) == {"int8"}
+    machine.has("in float")
+    machine.installs("550.54")
+    (engine,) = build_native(quantized, config, said.append)["engines"]
+    assert engine["result"] == "recorded"
+    assert len(engine["layers"]["in_float"]) > 5
+    assert said[-1].startswith("warning: engines/model.int8.native.engine computes in float what the file quantises")
+    machine.has("inspector")
+    machine.installs("560.1")
+    (engine,) = build_native(quantized, config, said.append)["engines"]
+    assert engine["result"] == "recorded"
+    assert "answered in a form that was not expected" in engine["layers"]["problem"]
+    assert "warning: the layers of engines/model.int8.native.engine cannot be read" in said[-1]
+
+
+def test_timings_are_kept_for_the_next_build(release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Machine(monkeypatch, tmp_path, VERSIONS[0])
+    build_native(release, NativeConfig(timing_cache=tmp_path / "timings"))
+    assert (tmp_path / "timings").read_bytes() == b"timings"
+
+
+def test_a_plan_without_weights_is_refused_before_the_build(
+    release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = Machine(monkeypatch, tmp_path, VERSIONS[0])
+    recipe = BuildRecipe(options=BuildOptions(strip_weights=True))
+    with pytest.raises(UsageError, match=r"a plan without weights cannot be proved, .*leave out --strip-weights"):
+        build_native(release, NativeConfig(recipe=recipe))
+    assert machine.trt._calls == []
+
+
+def test_every_option_is_in_the_recipe_and_changes_the_plan(
+    release_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hwr
+) -> None:
+    Machine(monkeypatch, tmp_path, VERSIONS[1])
+    assert hwr("trt", release_dir, "--native").exit_code == 0
+    result = hwr("trt", release_dir, "--native", "--optimization-level", 5, "--workspace", 64, "--refittable")
+    assert result.exit_code == 0, result.stderr
+    options = read_recipe(Release.open(release_dir)).options
+    assert (options.optimization_level, options.workspace_mib, options.refittable) == (5, 64, True)
+    told = " ".join(result.stderr.split())
+    assert "again: recipe's workspace_mib 1024 -> 64; recipe's optimization_level None -> 5;" in told
+    assert "up to date" in hwr("trt", release_dir, "--native").stdout
+
+
+def test_an_option_that_this_version_does_not_know_is_not_passed_over(release: Release) -> None:
+    with release.change() as change:
+        change.write(BUILD, b'{"schema": 1, "options": {"sparsity": true}}', "build")
+    with pytest.raises(ReleaseError, match=r"build recipe this version can read: options.sparsity: .*; run trt with"):
+        read_recipe(release)

@@ -3,28 +3,30 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, ModuleType
 from typing import Any
 
-from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile
+from hwr_export.engine.callbacks import Progress, new_monitor
+from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile, require_options
 from hwr_export.engine.products import Product
+from hwr_export.engine.targets import RTX
 from hwr_export.errors import EngineError
-from hwr_export.runners.trt_log import logger
+from hwr_export.runners.trt_log import use_logger
 
-NO_REASON = "the builder gave no reason"
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps
+_refused: list[str] = []  # by TensorRT-RTX, in this process
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A built engine: `data` is the `.engine` file."""
+    """A built engine: `data` is the `.engine` file; `timing_cache` is empty where none was asked for."""
 
     data: bytes
     build_s: float
     profiles: tuple[Profile, ...]
+    timing_cache: bytes = b""
 
 
 def engine_from_onnx(
@@ -45,39 +47,79 @@ def engine_from_onnx(
         profiles: shapes of the inputs with a dynamic axis; none where no input has one.
 
     Raises:
-        EngineError: the parser or the builder refused; the message carries the node and the builder's own words.
+        UsageError: an option that the product cannot serve.
+        EngineError: the parser or the builder refused; the message carries the node and the builder's own words. Or
+            TensorRT-RTX refused an earlier build of this process.
         KeyboardInterrupt: Ctrl-C, after the builder has stopped cleanly.
     """
     trt = product.module
-    started = time.perf_counter()
-    log = logger(trt)
-    log.errors.clear()
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(model):
+    require_options(options, product.name)
+    if product.name == RTX and _refused:
         raise EngineError(
-            f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or log.gist() or NO_REASON}"
+            f"tensorrt_rtx has refused a build in this process ({_refused[0]}), and what 1.7.1 builds next may compute "
+            "in float what the file quantises; build in a new process"
         )
+    started = time.perf_counter()
+    logger = use_logger(trt, options.log_level)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        raise EngineError(f"{product.name} cannot parse the ONNX file: {_parser_errors(parser) or logger.gist()}")
     if network.num_outputs == 0:
         raise EngineError(f"{product.name} cannot parse the ONNX file: it holds no graph with outputs")
     network.name = source_sha256
 
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the engine inspector; costs no speed
     for shapes in profiles:
         _add_profile(builder, network, config, shapes)
-    if product.name == "tensorrt_rtx":
+    if product.name == RTX:
         _set_targets(trt, config, targets)
-    monitor = _monitor(trt, progress)
+    else:
+        set_options(trt, config, options)
+    monitor = new_monitor(trt, progress)
     config.progress_monitor = monitor
     with _cancel_on_sigint(monitor):
         plan = builder.build_serialized_network(network, config)
+    if monitor.failure is not None:
+        raise monitor.failure
     if monitor.cancelled:
         raise KeyboardInterrupt
     if plan is None:
-        raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {log.gist() or NO_REASON}")
-    return Plan(bytes(plan), time.perf_counter() - started, tuple(profiles))
+        if product.name == RTX:
+            _refused.append(logger.gist())
+        hint = f"; allow more than {options.workspace_mib} MiB of it" if "workspace" in logger.gist().lower() else ""
+        raise EngineError(f"{product.name} built no engine for {', '.join(targets)}: {logger.gist()}{hint}")
+    timings = b""
+    if options.timing_cache is not None:
+        cache = config.get_timing_cache()
+        timings = bytes(cache.serialize())
+    return Plan(bytes(plan), time.perf_counter() - started, tuple(profiles), timings)
+
+
+def set_options(trt: ModuleType, config: Any, options: BuildOptions) -> None:
+    """Set what TensorRT itself takes, and TensorRT-RTX does not."""
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.refittable:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    if options.strip_weights:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        if not options.refittable:  # the weights of this very file come back, and may be built in as constants
+            config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)
+    if options.timing_cache is not None:
+        cache = config.create_timing_cache(options.timing_cache)
+        if cache is None or not config.set_timing_cache(cache, False):
+            raise EngineError(
+                f"{trt.__name__} {trt.__version__} does not take the timing cache: another version made it, or another "
+                "GPU; name a new file, or none"
+            )
 
 
 def _add_profile(builder: Any, network: Any, config: Any, shapes: Profile) -> None:
@@ -119,34 +161,6 @@ def _parser_errors(parser: Any) -> str:
         where = f"node {error.node()} {error.node_name()!r} ({error.node_operator()})" if error.node_operator() else ""
         messages.append(": ".join(filter(None, [where, " ".join(error.desc().split())])))
     return "; ".join(messages)
-
-
-def _monitor(trt: ModuleType, progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        """Reports phases; may be called from several of the builder's threads."""
-
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.cancelled = False
-            self._steps: dict[str, int] = {}
-            self._lock = threading.Lock()
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002  TensorRT names them
-            with self._lock:
-                self._steps[phase_name] = num_steps
-                progress(phase_name, 0, num_steps)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            with self._lock:
-                progress(phase_name, step + 1, self._steps.get(phase_name, step + 1))
-            return not self.cancelled
-
-        def phase_finish(self, phase_name: str) -> None:
-            with self._lock:
-                steps = self._steps.pop(phase_name, 1)
-                progress(phase_name, steps, steps)
-
-    return Monitor()
 
 
 @contextmanager

@@ -6,16 +6,25 @@ whose sha256 says which plan it belongs to.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hwr_export.engine.build import Progress, engine_from_onnx
+from hwr_export.engine.build import engine_from_onnx
+from hwr_export.engine.callbacks import Progress
 from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile
 from hwr_export.engine.plan import check_rtx_plan
 from hwr_export.engine.products import DEFAULT_TARGETS, Product, load_product
 from hwr_export.engine.shapes import read_shapes
-from hwr_export.engine.stage import capabilities, describe, layer_types, warn_of_float, with_onnx
+from hwr_export.engine.stage import (
+    capabilities,
+    describe,
+    layers_of,
+    part_of,
+    warn_of_float,
+    with_onnx,
+    with_timings,
+)
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import EngineError, UsageError
 from hwr_export.files import json_bytes, sha256_bytes, write_together
@@ -31,6 +40,7 @@ class FileConfig:
     together: bool = False  # one plan for all targets instead of one for each
     output: Path | None = None
     options: BuildOptions = DEFAULT_OPTIONS
+    timing_cache: Path | None = None
 
 
 def build_from_file(
@@ -49,25 +59,30 @@ def build_from_file(
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
     product = load_product(config.product, wanted)
     targets = capabilities(wanted)
+    options = with_timings(config.options, config.timing_cache, product)
     groups = [targets] if config.together else [(target,) for target in targets]
     outputs = _outputs(path, groups, config.output)
     model, sources = _read(path, product)
     _preflight(path, model, shapes, wanted, product)
-    profiles = (shapes,) if shapes else ()
+    sha256 = sha256_bytes(model)
     contents: dict[Path, bytes] = {}
     sidecars = []
-    for output, group in zip(outputs, groups, strict=True):
+    for i, (output, group) in enumerate(zip(outputs, groups, strict=True)):
         say(f"building {path} for {', '.join(group)} with {product.name} {product.version}")
-        sha256 = sha256_bytes(model)
-        plan = engine_from_onnx(model, product, group, sha256, profiles, config.options, progress)
-        sidecar = describe(str(output), None, sha256, group, product, plan) | {"source_files": sources}
+        whole = part_of(progress, i, len(groups), ", ".join(group))
+        plan = engine_from_onnx(model, product, group, sha256, (shapes,) if shapes else (), options, whole)
+        if options.timing_cache is not None:
+            options = replace(options, timing_cache=plan.timing_cache)
+        sidecar = describe(str(output), None, sha256, group, product, plan, options) | {"source_files": sources}
         if product.name == RTX:
             check_rtx_plan(plan.data, sha256)
-            sidecar["layers"] = layer_types(model, plan)
-            warn_of_float(sidecar, say)
+        sidecar["layers"] = layers_of(model, plan, product)
+        warn_of_float(sidecar, say)
         contents[output] = plan.data
         contents[output.with_name(f"{output.name}.json")] = json_bytes(sidecar)
         sidecars.append(sidecar)
+    if config.timing_cache is not None and options.timing_cache is not None:
+        contents[config.timing_cache] = options.timing_cache
     write_together(contents)
     return {"schema": 1, "engines": sidecars}
 

@@ -4,10 +4,27 @@ Precision is no option: it is in the ONNX file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal
 
+from hwr_export.engine.targets import RTX, ProductName
 from hwr_export.errors import UsageError
 from hwr_export.spec import INPUT, ModelSpec
+
+LogLevel = Literal["error", "warning", "info", "verbose"]
+LEVELS = 6  # builder optimisation levels, from 0
+
+# Tried with the builder of TensorRT-RTX 1.7.1 on a machine without a GPU; docs/tensorrt.md has the figures.
+NOT_WITH_RTX = {
+    "optimization_level": "plans of all levels from 0 to 5 came out the same, since it chooses kernels when a plan is "
+    "loaded",
+    "version_compatible": "the flag needs a lean runtime that TensorRT-RTX does not ship; build with the version that "
+    "will run the plan",
+    "hardware_compatible": "it calls this unsupported; name all the GPUs with --target and add --together",
+    "strip_weights": "its builder calls the GPU for this and fails without one",
+    "refittable": "its builder calls the GPU for this and fails without one",
+    "timing_cache": "it times nothing while it builds, and calls its timing cache a no-op",
+}
 
 Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]  # input -> its (min, opt, max) shapes
@@ -15,12 +32,44 @@ Profile = Mapping[str, tuple[Shape, Shape, Shape]]  # input -> its (min, opt, ma
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Sizes are in MiB."""
+    """How to build; None leaves the product its own default.
+
+    `timing_cache` is what an earlier build returned, or empty to begin one. `log_level` is the least of the builder's
+    own words that go to stderr; its errors are in the exception in any case.
+    """
 
     workspace_mib: int = 1024
+    optimization_level: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    strip_weights: bool = False
+    refittable: bool = False
+    timing_cache: bytes | None = None
+    log_level: LogLevel | None = None
+
+    def document(self) -> dict[str, int | bool | None]:
+        """Return what a sidecar tells: all that decides what is in the plan."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("timing_cache", "log_level")}
 
 
 DEFAULT_OPTIONS = BuildOptions()
+
+
+def require_options(options: BuildOptions, product: ProductName) -> None:
+    """Refuse what a product cannot do, or would take without doing it.
+
+    Raises:
+        UsageError: with the reason.
+    """
+    if options.workspace_mib < 1:
+        raise UsageError(f"--workspace must be 1 MiB or more, got {options.workspace_mib}")
+    if options.optimization_level not in (None, *range(LEVELS)):
+        raise UsageError(f"--optimization-level must be 0 to {LEVELS - 1}, got {options.optimization_level}")
+    if product != RTX:
+        return
+    for name, reason in NOT_WITH_RTX.items():
+        if getattr(options, name) != getattr(DEFAULT_OPTIONS, name):
+            raise UsageError(f"--{name.replace('_', '-')} does not go with tensorrt_rtx: {reason}")
 
 
 def batch_ranges(opt_batches: Sequence[int], max_batch: int) -> list[tuple[int, int, int]]:

@@ -1,7 +1,8 @@
 """How a release's plans are to be built <-> `build.json`: the device that builds repeats what was chosen elsewhere."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -21,14 +22,20 @@ class BuildRecipe(Strict):
     max_batch: int | None = None
     options: BuildOptions = DEFAULT_OPTIONS
 
+    @classmethod
+    def of(cls, opt_batches: Sequence[int], max_batch: int | None, options: BuildOptions) -> "BuildRecipe":
+        """Return the recipe of a build, without what its plan does not depend on."""
+        lasting = replace(options, timing_cache=None, log_level=None)
+        return cls(opt_batches=tuple(opt_batches), max_batch=max_batch, options=lasting)
+
     def document(self) -> dict[str, Any]:
         """Return it as JSON."""
         head = {"schema": 1, "opt_batches": list(self.opt_batches), "max_batch": self.max_batch}
-        return head | {"options": asdict(self.options)}
+        return head | {"options": self.options.document()}
 
     def choices(self) -> dict[str, Any]:
         """Return all that was chosen, by name."""
-        return {"opt_batches": list(self.opt_batches), "max_batch": self.max_batch} | asdict(self.options)
+        return {"opt_batches": list(self.opt_batches), "max_batch": self.max_batch} | self.options.document()
 
 
 def read_recipe(release: Release) -> BuildRecipe:
@@ -47,7 +54,7 @@ def read_recipe(release: Release) -> BuildRecipe:
         where = ".".join(map(str, first["loc"]))
         raise ReleaseError(
             f"{release.path / BUILD} is no build recipe this version can read: {where}: {first['msg']}; "
-            "give trt the options again"
+            "run trt with the options again"
         ) from err
 
 

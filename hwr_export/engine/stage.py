@@ -1,19 +1,23 @@
 """Release + targets -> engines and their sidecars in the release. An engine that was not run is marked so."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hwr_export.card import write_card
-from hwr_export.engine.build import Plan, Progress, engine_from_onnx
-from hwr_export.engine.options import Profile, release_profiles
-from hwr_export.engine.plan import check_rtx_plan, read_rtx_layers
+from hwr_export.engine.build import Plan, engine_from_onnx
+from hwr_export.engine.callbacks import Progress
+from hwr_export.engine.inspector import INSPECTOR, input_types, inspect_layers
+from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions, Profile, release_profiles, require_options
+from hwr_export.engine.plan import READ_BY, check_rtx_plan, read_rtx_layers
 from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, Product, load_product
 from hwr_export.engine.recipe import BuildRecipe, write_recipe
 from hwr_export.engine.targets import NATIVE, RTX, TENSORRT, find_targets
 from hwr_export.errors import UsageError
-from hwr_export.files import json_bytes, sha256_bytes
+from hwr_export.files import json_bytes, sha256_bytes, write_atomic
 from hwr_export.release import ENGINES, ManifestFile, Release, is_for
 from hwr_export.spec import INPUT
 
@@ -30,6 +34,8 @@ class EngineConfig:
     max_batch: int | None = None
     precisions: tuple[str, ...] = ()  # none: every file that TensorRT takes
     together: bool = False  # one plan for all targets instead of one for each
+    options: BuildOptions = DEFAULT_OPTIONS
+    timing_cache: Path | None = None  # read if it is there, and written after the builds
 
 
 def build_engines(
@@ -52,26 +58,33 @@ def build_engines(
     product = load_product(config.product, wanted)
     targets = capabilities(wanted)
     profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
+    options = with_timings(config.options, config.timing_cache, product)
     models = [(model, release.read(model)) for model in model_files(release, config.precisions)]
     for model, data in models:
         require_buildable(release, model, data, wanted, product, profiles)
+    groups = [targets] if config.together else [(target,) for target in targets]
+    builds = [(model, data, group) for model, data in models for group in groups]
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
-    for model, data in models:
-        for group in [targets] if config.together else [(target,) for target in targets]:
-            say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
-            plan = engine_from_onnx(data, product, group, model.sha256, profiles, progress=progress)
-            sidecar = sidecar_of(model, group, product, plan)
-            if product.name == RTX:
-                check_rtx_plan(plan.data, model.sha256)
-                sidecar["layers"] = layer_types(data, plan)
-                warn_of_float(sidecar, say)
-            built.append((sidecar, plan, model))
+    for i, (model, data, group) in enumerate(builds):
+        say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
+        whole = part_of(progress, i, len(builds), f"{model.precision} {', '.join(group)}")
+        plan = engine_from_onnx(data, product, group, model.sha256, profiles, options, whole)
+        if options.timing_cache is not None:
+            options = replace(options, timing_cache=plan.timing_cache)
+        sidecar = sidecar_of(model, group, product, plan, options)
+        if product.name == RTX:
+            check_rtx_plan(plan.data, model.sha256)
+        sidecar["layers"] = layers_of(data, plan, product)
+        warn_of_float(sidecar, say)
+        built.append((sidecar, plan, model))
+    if config.timing_cache is not None and options.timing_cache is not None:
+        write_atomic(config.timing_cache, options.timing_cache)
     with release.change() as change:
         for sidecar, plan, model in built:
             path = sidecar["path"]
             engine = change.write(path, plan.data, "engine", [model.sha256], precision=model.precision)
             change.write(f"{path}.json", json_bytes(sidecar), "sidecar", [engine.sha256], precision=model.precision)
-        write_recipe(change, BuildRecipe(opt_batches=config.opt_batches, max_batch=config.max_batch))
+        write_recipe(change, BuildRecipe.of(config.opt_batches, config.max_batch, config.options))
         write_card(change)
     return {"schema": 1, "engines": [sidecar for sidecar, _, _ in built]}
 
@@ -125,15 +138,43 @@ def with_onnx(product: Product) -> Iterator[None]:
         ) from err
 
 
-def layer_types(model: bytes, plan: Plan) -> dict[str, Any] | None:
-    """Return the types that the plan's layers compute in, labelled as what it is; None where it cannot be read."""
+def part_of(progress: Progress, index: int, builds: int, name: str) -> Progress:
+    """Return the progress of one build as part of that of all."""
+    return lambda phase, done, steps: progress(f"{name}: {phase}", index * steps + done, builds * steps)
+
+
+def with_timings(options: BuildOptions, timing_cache: Path | None, product: Product) -> BuildOptions:
+    """Return the options with what the file of timings holds.
+
+    Raises:
+        UsageError: the product cannot serve an option, or the file cannot be used.
+    """
+    if timing_cache is not None:
+        options = replace(options, timing_cache=read_timing_cache(timing_cache))
+    require_options(options, product.name)
+    return options
+
+
+def read_timing_cache(path: Path) -> bytes:
+    """Return a timing cache, empty where the file is not there yet; that it cannot be kept is said before the build."""
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--timing-cache {path} cannot be kept: {path.parent} is no directory that can be written to")
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as err:
+        raise UsageError(f"--timing-cache {path} cannot be read: {err.strerror}") from err
+
+
+def layers_of(model: bytes, plan: Plan, product: Product) -> dict[str, Any] | None:
+    """Return the types that the plan's layers compute in, and how they were found; None where they cannot be read."""
     from hwr_export.engine.preflight import layers_in_float
 
-    computed = read_rtx_layers(plan.data)
+    rtx = product.name == RTX
+    computed = read_rtx_layers(plan.data) if rtx else input_types(inspect_layers(product, plan.data))
     if computed is None:
         return None
     return {
-        "read_by": "undocumented means: the text in a plan of TensorRT-RTX 1.7.1",
+        "read_by": READ_BY if rtx else INSPECTOR,
         "input_types": computed,
         "in_float": layers_in_float(model, computed),
     }
@@ -151,14 +192,22 @@ def capabilities(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
 
-def sidecar_of(model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan) -> dict[str, Any]:
+def sidecar_of(
+    model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan, options: BuildOptions
+) -> dict[str, Any]:
     """Return what a plan's sidecar tells, of one that was not executed."""
     path = f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine"
-    return describe(path, model.precision, model.sha256, targets, product, plan)
+    return describe(path, model.precision, model.sha256, targets, product, plan, options)
 
 
 def describe(
-    path: str, precision: str | None, source_sha256: str, targets: Sequence[str], product: Product, plan: Plan
+    path: str,
+    precision: str | None,
+    source_sha256: str,
+    targets: Sequence[str],
+    product: Product,
+    plan: Plan,
+    options: BuildOptions,
 ) -> dict[str, Any]:
     """Return a plan's sidecar; `precision` is None where no release says it."""
     return {
@@ -174,6 +223,7 @@ def describe(
             {name: dict(zip(("min", "opt", "max"), shapes, strict=True)) for name, shapes in profile.items()}
             for profile in plan.profiles
         ],
+        "options": options.document(),
         "source_onnx_sha256": source_sha256,
         "status": NOT_EXECUTED,
     }

@@ -20,7 +20,7 @@ from hwr_export.errors import RunnerError
 from hwr_export.files import sha256_bytes, write_atomic
 from hwr_export.runners import Arrays, Runner
 from hwr_export.runners.cuda import Cuda, Graph
-from hwr_export.runners.trt_log import logger
+from hwr_export.runners.trt_log import use_logger
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
 RTX = "tensorrt_rtx"
@@ -73,8 +73,7 @@ class TrtRunner(Runner):
         return {SOURCE: self._source}
 
     def _open(self) -> None:
-        self._log = logger(self._trt)
-        self._log.errors.clear()
+        self._log = use_logger(self._trt)
         self._ready: OrderedDict[int, _Ready] = OrderedDict()
         self._settings: Any = None
         self._kernels: Any = None
@@ -128,7 +127,9 @@ class TrtRunner(Runner):
             self._runtime = runtime = trt.Runtime(self._log)
             engine = runtime.deserialize_cuda_engine(self._plan)
         except Exception as err:  # pybind raises TypeError where the library gives no object
-            raise RunnerError(f"{self._name()} cannot start: {self._log.gist() or err}") from err
+            raise RunnerError(
+                f"{self._name()} cannot start ({str(err).strip() or type(err).__name__}): {self._log.gist()}"
+            ) from err
         if engine is None:
             raise RunnerError(f"{self._name()} does not load the plan: {self._refusal()}")
         return engine
@@ -141,7 +142,7 @@ class TrtRunner(Runner):
             why = f"it is a plan of {built_by}"
         else:
             why = next((why for signs, why in REASONS if any(s in words for s in signs)), "it gave no known reason")
-        return f"{why} ({self._log.gist() or 'its log is empty'}); build it here: hwr-export trt RELEASE --native"
+        return f"{why} ({self._log.gist()}); build it here: hwr-export trt RELEASE --native"
 
     def _types(self, engine: Any) -> dict[str, npt.DTypeLike]:
         """Return the type of each input and output.
@@ -223,7 +224,7 @@ class TrtRunner(Runner):
 
     def _require(self, done: Any, what: str) -> None:
         if not done:
-            raise RunnerError(f"{self._name()} {what}: {self._log.gist() or 'its log is empty'}")
+            raise RunnerError(f"{self._name()} {what}: {self._log.gist()}")
 
     def _name(self) -> str:
         return f"{self.backend} {self.version()}"

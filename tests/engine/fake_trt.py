@@ -16,9 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from hwr_export.engine.targets import RTX_CAPABILITIES
+from hwr_export.qdq import quantized_layers
 from tests.fake_cuda import FakeCuda
 
 TABLE: dict[str, dict[str, bool]] = json.loads((Path(__file__).parent / "trt_api.json").read_text())
@@ -45,7 +47,7 @@ LOG = {
     "address": f"{CONTEXT}setTensorAddress: Error Code 3: API Usage Error",
     "execute": f"{CONTEXT}enqueueV3: Error Code 1: Cuda Driver (launch failed)",
 }
-FAULTS = {*LOG, "parse", "raises", "interrupt", "runtime", "answers", "cache"}
+FAULTS = {*LOG, "parse", "raises", "interrupt", "runtime", "answers", "cache", "inspector", "in float"}
 
 
 class Member(int):
@@ -184,6 +186,7 @@ class Builder(Named):
         body = json.dumps(facts).encode() + b"\n" + network._model
         version = bytes(int(part) for part in trt.__version__.split(".")[:4])
         head = MAGIC[trt.__name__] + bytes(12) + struct.pack("<Q", HEADER + len(body)) + version
+        head += MAGIC[trt.__name__] + struct.pack("<I", config._capabilities)
         return head.ljust(HEADER, b"\0") + body
 
 
@@ -225,6 +228,17 @@ class Config(Named):
     def __init__(self, trt: FakeTrt) -> None:
         super().__init__(trt, "IBuilderConfig")
         self._profiles: list[Profile] = []
+        self._capabilities = 0
+
+    def set_compute_capability(self, capability: Member, i: int) -> bool:
+        self._capabilities |= 1 << (capability - 1)
+        return True
+
+    def create_timing_cache(self, data: bytes) -> "Cache":
+        return Cache(self._trt, "ITimingCache", b"timings")
+
+    def get_timing_cache(self) -> "Cache":
+        return Cache(self._trt, "ITimingCache", b"timings")
 
     def add_optimization_profile(self, profile: Profile) -> int:
         self._profiles.append(profile)
@@ -297,7 +311,7 @@ class Runtime(Named):
 class Engine(Named):
     def __init__(self, trt: FakeTrt, facts: dict[str, Any], model: bytes) -> None:
         super().__init__(trt, "ICudaEngine")
-        self._facts, self._session = facts, open_session(model)
+        self._facts, self._model, self._session = facts, model, open_session(model)
         self._tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
 
     @property
@@ -328,6 +342,9 @@ class Engine(Named):
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
         return self._facts["profiles"][profile][name]
 
+    def create_engine_inspector(self) -> "Inspector":
+        return Inspector(self._trt, self._model)
+
     def create_runtime_config(self) -> "Settings":
         return Settings(self._trt)
 
@@ -340,27 +357,49 @@ class Engine(Named):
         return next(v for v in self._tensors if v.name == name)
 
 
+class Inspector(Named):
+    """Tells that quantised layers read int8 and the others float, in the form that NVIDIA documents for 10."""
+
+    def __init__(self, trt: FakeTrt, model: bytes) -> None:
+        super().__init__(trt, "EngineInspector")
+        self._model = onnx.load_model_from_string(model)
+
+    def get_engine_information(self, form: Member) -> str:
+        if self._trt._fails("inspector"):
+            return "no JSON"
+        quantised = [] if self._trt._fails("in float") else quantized_layers(self._model)
+        nodes = [node.name for node in self._model.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+        return json.dumps({"Layers": [self._layer(name, name in quantised) for name in nodes]})
+
+    def _layer(self, name: str, quantised: bool) -> dict[str, Any]:
+        tensor = {"Name": "x", "Format/Datatype": "Int8" if quantised else "Row major linear FP32"}
+        return {"Name": name, "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor],
+                "Metadata": f"[ONNX Layer: {name}]"}  # fmt: skip
+
+
 class Settings(Named):
     def __init__(self, trt: FakeTrt) -> None:
         super().__init__(trt, "IRuntimeConfig")
 
     def create_runtime_cache(self) -> "Cache":
-        return Cache(self._trt)
+        return Cache(self._trt, "IRuntimeCache", b"kernels")
 
     def set_runtime_cache(self, cache: "Cache") -> bool:
         return not self._trt._fails("cache")
 
 
 class Cache(Named):
-    def __init__(self, trt: FakeTrt) -> None:
-        super().__init__(trt, "IRuntimeCache")
-        self._kernels = b"kernels"
+    """The timings of a builder, or the kernels that TensorRT-RTX compiled."""
+
+    def __init__(self, trt: FakeTrt, holder: str, data: bytes) -> None:
+        super().__init__(trt, holder)
+        self._data = data
 
     def deserialize(self, data: bytes) -> bool:
-        return data == self._kernels
+        return data == self._data
 
     def serialize(self) -> bytes:
-        return self._kernels
+        return self._data
 
 
 class Context(Named):

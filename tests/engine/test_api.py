@@ -33,10 +33,13 @@ CLASSES = {
     "context": "IExecutionContext",
     "settings": "IRuntimeConfig",
     "kernels": "IRuntimeCache",
+    "inspector": "EngineInspector",
+    "cache": "ITimingCache",
 }
-HOLDERS = {"build.py", "trt.py"}  # elsewhere `config` is a stage's, and no TensorRT object is held
+# Elsewhere such a name is no TensorRT object.
+HOLDERS = ("build.py", "callbacks.py", "inspector.py", "trt.py", "trt_log.py")
 RTX_ONLY = {"_set_targets", "_rtx_settings", "_save_cache"}  # functions called behind a test for the product
-BEHIND = ("product.name == 'tensorrt_rtx'", "self.backend == RTX")
+BEHIND = ("product.name == RTX", "self.backend == RTX")
 # Gone in 11: precision flags, calibrators, and everything around weak typing.
 REMOVED = ("FP16", "INT8", "BF16", "FP8", "calibrat", "PRECISION_CONSTRAINTS", "algorithm_selector", "EXPLICIT_BATCH")
 

@@ -200,4 +200,9 @@ def test_one_plan_for_several_targets(release_dir: Path, hwr) -> None:
 def test_layers_of_another_version_are_not_guessed(release: Release) -> None:
     plan = build(release, release.read(release.onnx("fp32"))).data
     assert read_rtx_layers(plan)
-    assert read_rtx_layers(plan[:24] + bytes((1, 8, 0, 1)) + plan[28:]) is None
+    newer = plan[:24] + bytes((1, 8, 0, 1)) + plan[28:]
+    assert read_rtx_layers(newer) is None
+    check_rtx_plan(newer, "ab" * 32)  # `trt` with a newer TensorRT-RTX: the hash alone is asked for
+    check_rtx_plan(newer[:-1], "ab" * 32)
+    with pytest.raises(EngineError, match="does not carry the hash"):
+        check_rtx_plan(newer, "cd" * 32)
