@@ -72,8 +72,8 @@ def trt(
     is_file = source.is_file() or source.suffix == ".onnx"
     for option, value in (of_release if is_file else of_file).items():
         if value:
-            what = "a release, and this is a file; say its shapes with --shape" if is_file else "an ONNX file alone"
-            raise UsageError(f"{option} is for {what}")
+            kind = f"a release, and {source} is a file" if is_file else f"an ONNX file, and {source} is none"
+            raise UsageError(f"{option} is for {kind}{'; give --shape' if option.endswith('batch') else ''}")
     opened = None if is_file else Release.open(source)
     with quiet_stdout(), progress_bar(counted=False) as bar:
         task = bar.add_task("building", total=None)

@@ -79,7 +79,7 @@ def build_from_file(
         sidecar["layers"] = layers_of(model, plan, product)
         warn_of_float(sidecar, say)
         contents[output] = plan.data
-        contents[output.with_name(f"{output.name}.json")] = json_bytes(sidecar)
+        contents[output.with_name(f"{output.name}.json")] = json_bytes(sidecar | {"path": output.name})
         sidecars.append(sidecar)
     if config.timing_cache is not None and options.timing_cache is not None:
         contents[config.timing_cache] = options.timing_cache

@@ -173,6 +173,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], tuple[str, ...], int, str]] = {
     "a Jetson": (of(lambda: zoo_mnist(12)), ("--target", "jetson-agx-orin"), 2, "copy the release to that device"),
     "no such target": (of(lambda: zoo_mnist(12)), ("--target", "rtx-1"), 2, "there is no target 'rtx-1'"),
     "an option of releases": (of(lambda: zoo_mnist(12)), ("--precision", "fp16"), 2, "--precision is for a release"),
+    "a batch": (of(dynamic_batch), ("--max-batch", "8"), 2, "is a file; give --shape"),
+    "native": (of(lambda: zoo_mnist(12)), ("--native",), 2, "--native is for a release, and"),
+    "an option of TensorRT": (
+        of(lambda: zoo_mnist(12)),
+        ("--refittable",),
+        2,
+        "--refittable does not go with tensorrt",
+    ),
     "no such file": (lambda f: f / "none.onnx", (), 2, "none.onnx cannot be read: No such file or directory; give an"),
 }
 
@@ -291,3 +299,12 @@ def test_stopped_in_the_build(built: Path, number: int) -> None:
     assert done.returncode == (130 if number == signal.SIGINT else -9)
     assert b"Traceback" not in done.stderr
     assert contents(built.parent) == before
+
+
+def test_words_of_a_file_do_not_go_with_a_release(release_dir: Path, hwr) -> None:
+    before = contents(release_dir)
+    for words in (("--shape", "image=1x28x28"), ("-o", "model.engine")):
+        result = hwr("trt", release_dir, *words)
+        assert result.exit_code == 2
+        assert "is for an ONNX file, and" in " ".join(result.stderr.split())
+    assert contents(release_dir) == before
