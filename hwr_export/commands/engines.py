@@ -69,7 +69,7 @@ def trt(
 
     of_release = {"--opt-batch": opt_batches, "--max-batch": max_batch, "--precision": precisions, "--native": native}
     of_file = {"--shape": shapes, "--output": output}
-    is_file = source.is_file() or source.suffix == ".onnx"
+    is_file = source.suffix == ".onnx" and not source.is_dir()
     for option, value in (of_release if is_file else of_file).items():
         if value:
             kind = f"a release, and {source} is a file" if is_file else f"an ONNX file, and {source} is none"
