@@ -5,62 +5,23 @@ ONNX Runtime on the CPU stands for the execution, so that the verdicts are real;
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
 
-from hwr_export.engine import device as device_module
-from hwr_export.engine.device import find_device
-from hwr_export.engine.options import BuildOptions
-from hwr_export.engine.recipe import BuildRecipe, read_recipe
+from hwr_export.engine.recipe import BuildRecipe
 from hwr_export.engine.stage import EngineConfig, build_engines
 from hwr_export.errors import EngineError, ReleaseError, UsageError
 from hwr_export.native import EXECUTED, NativeConfig, build_native
-from hwr_export.release import BUILD, Release
+from hwr_export.release import Release
 from tests.conftest import one_json
-from tests.engine.fake_trt import FakeTrt
 from tests.engine.test_api import VERSIONS
 from tests.fake_cuda import FakeCuda, cudaError_t
+from tests.machine import RTX, Machine
 
 PATH = "engines/model.fp32.native.engine"
-RTX = VERSIONS[2]
-
-
-class Machine:
-    """A device of fakes; attributes can be changed between two runs."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, version: str) -> None:
-        self._patch, self.version = monkeypatch, version
-        self.cuda, self.trt = FakeCuda(), FakeTrt(version, FakeCuda())
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        self.driver = folder / "version"
-        self.installs("540.4.0")
-        monkeypatch.setattr(device_module, "DRIVER", self.driver)
-        self.has()
-
-    def installs(self, driver: str) -> None:
-        self.driver.write_text(f"NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  {driver}  Release Build\n")
-
-    def has(self, *faults: str, version: str = "", cuda: FakeCuda | None = None) -> None:
-        """Fail at these steps from now on; be another version of TensorRT; be another GPU."""
-        self.version = version or self.version
-        self.cuda = cuda or FakeCuda()
-        self.cuda.device["minor"] = 6 if self.version == RTX else 7  # TensorRT-RTX builds for no Jetson
-        self.trt = FakeTrt(self.version, self.cuda, faults)
-        self._patch.setattr("hwr_export.engine.build._refused", [])
-        self.trt.__spec__ = ModuleSpec(self.trt.__name__, None)
-        for product in ("tensorrt", "tensorrt_rtx"):
-            self._patch.delitem(sys.modules, product, raising=False)
-        self._patch.setitem(sys.modules, self.trt.__name__, self.trt)
-        self._patch.setattr("hwr_export.runners.cuda.load_cuda", lambda: self.cuda)
-
-    @property
-    def product(self) -> str:
-        return self.trt.__name__
 
 
 @pytest.fixture(params=VERSIONS)
@@ -331,29 +292,6 @@ def test_rtx_builds_for_its_own_gpus_alone(release: Release, monkeypatch: pytest
         build_native(release, NativeConfig())
 
 
-def test_the_recipe_travels_with_the_release(release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert read_recipe(release) == BuildRecipe()
-    build_engines(release, EngineConfig(targets=("sm86",), opt_batches=(1, 8), max_batch=12))
-    recipe = BuildRecipe(opt_batches=(1, 8), max_batch=12)
-    assert read_recipe(release) == recipe
-    Machine(monkeypatch, tmp_path, VERSIONS[0])
-    (engine,) = build_native(release, NativeConfig())["engines"]
-    batches = [[shape[0] for shape in profile["image"].values()] for profile in engine["profiles"]]
-    assert batches == [[1, 1, 1], [2, 8, 12]]
-    assert engine["parity"]["verdict"] == "PASS"
-    assert set(engine["parity"]["batches"]) == {"1", "2", "7", "12", "13"}
-    other = BuildRecipe(opt_batches=(2,))
-    build_native(release, NativeConfig(recipe=other))
-    assert read_recipe(release) == other
-
-
-def test_a_recipe_of_another_version_is_refused(release: Release) -> None:
-    with release.change() as change:
-        change.write(BUILD, b'{"schema": 2}', "build")
-    with pytest.raises(ReleaseError, match=r"build.json is no build recipe this version can read: schema: .*again"):
-        read_recipe(release)
-
-
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -372,24 +310,6 @@ def test_a_read_only_place_is_said_before_the_build(release: Release, machine: M
     with pytest.raises(ReleaseError, match="is not writable"):
         build()
     assert machine.trt._calls == []
-
-
-def test_a_jetson_tells_its_release_and_power_mode(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    tool = tmp_path / "nvpmodel"
-    tool.write_text("#!/bin/sh\necho 'NV Power Mode: 15W'\necho 0\n")
-    tool.chmod(0o755)
-    release_file = tmp_path / "nv_tegra_release"
-    release_file.write_text("# R36 (release), REVISION: 4.3\nmore\n")
-    monkeypatch.setattr(device_module, "L4T", release_file)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = find_device()
-    assert (found.l4t, found.power_mode, found.driver) == ("# R36 (release), REVISION: 4.3", "15W", "540.4.0")
-    tool.write_text("#!/bin/sh\necho 'this asks for root' >&2\nexit 1\n")
-    machine.driver.write_text("no version here\n")
-    found = find_device()
-    assert (found.power_mode, found.driver) == (None, "CUDA 12.6")
 
 
 def test_layers_that_run_in_float_where_the_file_quantises_are_told(
@@ -419,34 +339,3 @@ def test_timings_are_kept_for_the_next_build(release: Release, monkeypatch: pyte
     Machine(monkeypatch, tmp_path, VERSIONS[0])
     build_native(release, NativeConfig(timing_cache=tmp_path / "timings"))
     assert (tmp_path / "timings").read_bytes() == b"timings"
-
-
-def test_a_plan_without_weights_is_refused_before_the_build(
-    release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    machine = Machine(monkeypatch, tmp_path, VERSIONS[0])
-    recipe = BuildRecipe(options=BuildOptions(strip_weights=True))
-    with pytest.raises(UsageError, match=r"a plan without weights cannot be proved, .*leave out --strip-weights"):
-        build_native(release, NativeConfig(recipe=recipe))
-    assert machine.trt._calls == []
-
-
-def test_every_option_is_in_the_recipe_and_changes_the_plan(
-    release_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hwr
-) -> None:
-    Machine(monkeypatch, tmp_path, VERSIONS[1])
-    assert hwr("trt", release_dir, "--native").exit_code == 0
-    result = hwr("trt", release_dir, "--native", "--optimization-level", 5, "--workspace", 64, "--refittable")
-    assert result.exit_code == 0, result.stderr
-    options = read_recipe(Release.open(release_dir)).options
-    assert (options.optimization_level, options.workspace_mib, options.refittable) == (5, 64, True)
-    told = " ".join(result.stderr.split())
-    assert "again: recipe's workspace_mib 1024 -> 64; recipe's optimization_level None -> 5;" in told
-    assert "up to date" in hwr("trt", release_dir, "--native").stdout
-
-
-def test_an_option_that_this_version_does_not_know_is_not_passed_over(release: Release) -> None:
-    with release.change() as change:
-        change.write(BUILD, b'{"schema": 1, "options": {"sparsity": true}}', "build")
-    with pytest.raises(ReleaseError, match=r"build recipe this version can read: options.sparsity: .*; run trt with"):
-        read_recipe(release)

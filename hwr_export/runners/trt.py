@@ -27,13 +27,15 @@ RTX = "tensorrt_rtx"
 MAGIC = {b"vtrt": RTX, b"ftrt": "tensorrt"}  # undocumented; looked at only to explain a refusal
 GRAPHS_KEPT = 8  # batch sizes; the one unused for longest is dropped
 SOURCE = "source_onnx_sha256"  # in the metadata: the hash that the builder put into the plan
+NO_CUDA = "CUDA does not work here"
 # What the log of a refusal says -> why. In this order: without a driver the last is always there too.
 REASONS = (
     (("header.size == blobSize", "magicTag", "empty memory buffer"), "the plan is cut off or is none"),
     (("not compatible with this version", "Version tag does not match"), "it was built by another version"),
     (("incompatible device",), "it was built for another GPU"),
-    (("cudaError", "CUDA initialization failure", "Cuda Runtime"), "CUDA does not work here"),
+    (("cudaError", "CUDA initialization failure", "Cuda Runtime"), NO_CUDA),
 )
+ADVICE = {NO_CUDA: "see `hwr-export doctor`, and update the NVIDIA driver"}
 
 
 def kernels_file(plan: bytes) -> Path:
@@ -142,7 +144,8 @@ class TrtRunner(Runner):
             why = f"it is a plan of {built_by}"
         else:
             why = next((why for signs, why in REASONS if any(s in words for s in signs)), "it gave no known reason")
-        return f"{why} ({self._log.gist()}); build it here: hwr-export trt RELEASE --native"
+        advice = ADVICE.get(why, "build it here: hwr-export trt RELEASE --native")
+        return f"{why} ({self._log.gist()}); {advice}"
 
     def _types(self, engine: Any) -> dict[str, npt.DTypeLike]:
         """Return the type of each input and output.

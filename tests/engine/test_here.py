@@ -13,7 +13,8 @@ from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import Release
 from tests.conftest import one_json
 from tests.engine.test_api import VERSIONS
-from tests.test_native import PATH, RTX, Machine
+from tests.machine import RTX, Machine
+from tests.test_native import PATH
 
 RTX_PATH = "engines/model.fp32.sm86.engine"
 

@@ -123,7 +123,10 @@ def test_a_plan_for_less_than_the_graph_takes_is_asked_for_no_more(
     ("fault", "message"),
     [
         ("runtime", r"cannot start \(.*nullptr\): CUDA initialization failure with error: 35"),
-        ("driver", r"does not load the plan: CUDA does not work here \(.*cudaError 35: CUDA driver .*build it here"),
+        (
+            "driver",
+            r"does not load the plan: CUDA does not work here \(.*cudaError 35: CUDA driver .*update the NVIDIA driver",
+        ),
         ("version", r"was built by another version \(.*expecting library version 10.3.0.30 got 10.9.0.34"),
         ("device", r"was built for another GPU \(.*expecting compute 8.9 got compute 8.6"),
         ("context", "made no execution context: .*OutOfMemory"),
