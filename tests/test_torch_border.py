@@ -11,7 +11,15 @@ from tests.conftest import ROOT, one_json
 
 BORDER = ("torch", "torchvision", "torchao", "onnx", "onnxscript", "safetensors")
 ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "quantize", "quantizer", "runners.eager"}
-ABOVE |= {"engine.preflight", "qdq", "qdq_lint", "sensitivity", "taps", "u8s8"}  # they need onnx, and no torch
+ABOVE |= {
+    "engine.preflight",
+    "engine.rules",
+    "qdq",
+    "qdq_lint",
+    "sensitivity",
+    "taps",
+    "u8s8",
+}  # they need onnx, and no torch
 
 
 def torch_free_modules() -> list[str]:
