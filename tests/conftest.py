@@ -15,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 from PIL import Image
 from rich.console import Console
 
@@ -26,6 +27,10 @@ from hwr_export.release import Release, is_for
 from hwr_export.runners import ONNX_BACKENDS, why_absent
 from train.fit import fit
 from train.recipe import Recipe
+
+# How long an example takes says what else the machine does, and nothing of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 MAX_BATCH = 16

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_export.files import json_bytes, sha256_bytes, sha256_file, write_atomic
+from hwr_export.files import json_bytes, sha256_bytes, sha256_file, write_atomic, write_together
 
 
 def test_hashes_agree_with_hashlib(tmp_path: Path) -> None:
@@ -49,3 +49,13 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path: Path, monkeypatch: pyt
         write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_files_that_belong_together_change_together_or_not_at_all(tmp_path: Path) -> None:
+    plan, sidecar = tmp_path / "a.engine", tmp_path / "a.engine.json"
+    write_together({plan: b"old", sidecar: b"old"})
+    with pytest.raises(TypeError):
+        write_together({plan: b"new", sidecar: None})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.engine": b"old", "a.engine.json": b"old"}
+    write_together({plan: b"new", sidecar: b"new"})
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.engine": b"new", "a.engine.json": b"new"}

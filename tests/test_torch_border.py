@@ -13,6 +13,7 @@ BORDER = ("torch", "torchvision", "torchao", "onnx", "onnxscript", "safetensors"
 ABOVE = {"checkpoint", "export", "models", "onnx_model", "program", "quantize", "quantizer", "runners.eager"}
 ABOVE |= {
     "engine.preflight",
+    "engine.rules",
     "qdq",
     "qdq_lint",
     "sensitivity",

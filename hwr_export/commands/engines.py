@@ -8,10 +8,11 @@ import click
 
 from hwr_export.commands import PathArgument
 from hwr_export.console import json_option, print_json, print_table, progress_bar, quiet_stdout
+from hwr_export.errors import UsageError
 
 
 @click.command()
-@click.argument("release", type=PathArgument)
+@click.argument("source", metavar="RELEASE|MODEL.onnx", type=PathArgument)
 @click.option("--target", "targets", multiple=True, help="As `targets` lists them (repeatable). [default: four]")
 @click.option("--product", type=click.Choice(["tensorrt_rtx", "tensorrt"]), help="Else chosen by target.")
 @click.option("--precision", "precisions", multiple=True, help="fp32, fp16, int8 (repeatable). [default: all]")
@@ -30,9 +31,13 @@ from hwr_export.console import json_option, print_json, print_table, progress_ba
 @click.option(
     "--margin", default=0.1, type=click.FloatRange(0, 100, min_open=True), help="With --native: as of parity."
 )
+@click.option("--shape", "shapes", multiple=True, help="Of a MODEL.onnx's input: NAME=1x1x28x28 or NAME=MIN:OPT:MAX.")
+@click.option(
+    "-o", "--output", type=PathArgument, help="Plan of a MODEL.onnx. [default: MODEL.TARGET.engine beside it]"
+)
 @json_option
 def trt(
-    release: Path,
+    source: Path,
     targets: tuple[str, ...],
     product: str | None,
     precisions: tuple[str, ...],
@@ -42,14 +47,17 @@ def trt(
     timing_cache: Path | None,
     native: bool,
     margin: float,
+    shapes: tuple[str, ...],
+    output: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Build TensorRT engines from a release's ONNX files, without a GPU where the product can.
+    """Build TensorRT engines from a release or from any ONNX file, without a GPU where the product can.
 
     Precision is in the files, and no option changes it. With --native: PASS (exit 0) and recorded, FAIL (1) or
     UNDECIDED (3) and not.
     """
+    from hwr_export.engine.onnx_file import FileConfig, build_from_file
     from hwr_export.engine.options import BuildOptions
     from hwr_export.engine.recipe import BuildRecipe
     from hwr_export.engine.stage import EngineConfig, build_engines
@@ -59,7 +67,14 @@ def trt(
     from hwr_export.tables import engines_table
     from hwr_export.verdict import EXIT_CODE
 
-    opened = Release.open(release)
+    of_release = {"--opt-batch": opt_batches, "--max-batch": max_batch, "--precision": precisions, "--native": native}
+    of_file = {"--shape": shapes, "--output": output}
+    is_file = source.suffix == ".onnx" and not source.is_dir()
+    for option, value in (of_release if is_file else of_file).items():
+        if value:
+            kind = f"a release, and {source} is a file" if is_file else f"an ONNX file, and {source} is none"
+            raise UsageError(f"{option} is for {kind}{'; give --shape' if option.endswith('batch') else ''}")
+    opened = None if is_file else Release.open(source)
     with quiet_stdout(), progress_bar(counted=False) as bar:
         task = bar.add_task("building", total=None)
 
@@ -67,7 +82,10 @@ def trt(
             bar.update(task, description=phase, completed=done, total=steps)
 
         build = BuildOptions(**options)
-        if wants_native(native, targets, product):
+        if opened is None:
+            asked = FileConfig(targets, product, shapes, together, output, build, timing_cache)
+            result = build_from_file(source, asked, bar.console.print, show)
+        elif wants_native(native, targets, product):
             recipe = BuildRecipe.of(opt_batches, max_batch, build)
             own = recipe if recipe != BuildRecipe() else None  # nothing said: as the release's own recipe has it
             here = NativeConfig(product, precisions, own, margin, timing_cache, build.log_level)

@@ -1,7 +1,8 @@
 """Release + targets -> engines and their sidecars in the release. An engine that was not run is marked so."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,9 @@ def build_engines(
     release.require_writable()
     wanted = config.targets or ((NATIVE,) if config.product == TENSORRT else DEFAULT_TARGETS)
     product = load_product(config.product, wanted)
-    targets = _capabilities(wanted)
+    targets = capabilities(wanted)
     profiles = release_profiles(release.spec, config.opt_batches, config.max_batch)
-    options = config.options
-    if config.timing_cache is not None:
-        options = replace(options, timing_cache=read_timing_cache(config.timing_cache))
-    require_options(options, product.name)
+    options = with_timings(config.options, config.timing_cache, product)
     models = [(model, release.read(model)) for model in model_files(release, config.precisions)]
     for model, data in models:
         require_buildable(release, model, data, wanted, product, profiles)
@@ -69,17 +67,15 @@ def build_engines(
     built: list[tuple[dict[str, Any], Plan, ManifestFile]] = []
     for i, (model, data, group) in enumerate(builds):
         say(f"building {model.path} for {', '.join(group)} with {product.name} {product.version}")
-        whole = _part_of(progress, i, len(builds), f"{model.precision} {', '.join(group)}")
+        whole = part_of(progress, i, len(builds), f"{model.precision} {', '.join(group)}")
         plan = engine_from_onnx(data, product, group, model.sha256, profiles, options, whole)
         if options.timing_cache is not None:
             options = replace(options, timing_cache=plan.timing_cache)
         sidecar = sidecar_of(model, group, product, plan, options)
         if product.name == RTX:
             check_rtx_plan(plan.data, model.sha256)
-        sidecar["layers"] = layers = layers_of(data, plan, product)
-        if layers and layers["in_float"]:
-            names = ", ".join(layers["in_float"])
-            say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+        sidecar["layers"] = layers_of(data, plan, product)
+        warn_of_float(sidecar, say)
         built.append((sidecar, plan, model))
     if config.timing_cache is not None and options.timing_cache is not None:
         write_atomic(config.timing_cache, options.timing_cache)
@@ -122,22 +118,41 @@ def require_buildable(
         UsageError: the package that looks into the file is not installed.
         EngineError: the build would fail; the message says at which node and what to do.
     """
-    try:
+    with with_onnx(product):
         from hwr_export.engine.preflight import preflight, require
-    except ModuleNotFoundError as err:
-        raise UsageError(
-            f"the ONNX file is looked into before it is built, which needs {err.name}: "
-            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
-        ) from err
     shapes = [shape for profile in profiles for shape in profile[INPUT]]
     batches = (shapes[0][0], shapes[1][0], shapes[-1][0])
     findings = preflight(data, release.spec, find_targets(targets), product.name, product.version, batches)
     require(findings, model.path, ", ".join(targets))
 
 
-def _part_of(progress: Progress, index: int, builds: int, name: str) -> Progress:
+@contextmanager
+def with_onnx(product: Product) -> Iterator[None]:
+    """Say what is missing where what looks into the ONNX file is imported."""
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        raise UsageError(
+            f"the ONNX file is looked into before it is built, which needs {err.name}: "
+            f"pip install 'hwr-export[{PRODUCTS[product.name]}]'"
+        ) from err
+
+
+def part_of(progress: Progress, index: int, builds: int, name: str) -> Progress:
     """Return the progress of one build as part of that of all."""
     return lambda phase, done, steps: progress(f"{name}: {phase}", index * steps + done, builds * steps)
+
+
+def with_timings(options: BuildOptions, timing_cache: Path | None, product: Product) -> BuildOptions:
+    """Return the options with what the file of timings holds.
+
+    Raises:
+        UsageError: the product cannot serve an option, or the file cannot be used.
+    """
+    if timing_cache is not None:
+        options = replace(options, timing_cache=read_timing_cache(timing_cache))
+    require_options(options, product.name)
+    return options
 
 
 def read_timing_cache(path: Path) -> bytes:
@@ -165,7 +180,14 @@ def layers_of(model: bytes, plan: Plan, product: Product) -> dict[str, Any] | No
     }
 
 
-def _capabilities(names: Sequence[str]) -> tuple[str, ...]:
+def warn_of_float(sidecar: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Say which layers the file quantises and the plan computes in float."""
+    if sidecar["layers"] and sidecar["layers"]["in_float"]:
+        names = ", ".join(sidecar["layers"]["in_float"])
+        say(f"warning: {sidecar['path']} computes in float what the file quantises: {names}")
+
+
+def capabilities(names: Sequence[str]) -> tuple[str, ...]:
     """Return what plans are built for and named after: two names of one capability share a plan."""
     return tuple(dict.fromkeys(target.capability for target in find_targets(names)))
 
@@ -174,12 +196,26 @@ def sidecar_of(
     model: ManifestFile, targets: Sequence[str], product: Product, plan: Plan, options: BuildOptions
 ) -> dict[str, Any]:
     """Return what a plan's sidecar tells, of one that was not executed."""
+    path = f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine"
+    return describe(path, model.precision, model.sha256, targets, product, plan, options)
+
+
+def describe(
+    path: str,
+    precision: str | None,
+    source_sha256: str,
+    targets: Sequence[str],
+    product: Product,
+    plan: Plan,
+    options: BuildOptions,
+) -> dict[str, Any]:
+    """Return a plan's sidecar; `precision` is None where no release says it."""
     return {
-        "path": f"{ENGINES}/model.{model.precision}.{'-'.join(targets)}.engine",
+        "path": path,
         "product": product.name,
         "product_version": product.version,
         "targets": list(targets),
-        "precision": model.precision,
+        "precision": precision,
         "size_bytes": len(plan.data),
         "sha256": sha256_bytes(plan.data),
         "build_s": round(plan.build_s, 3),
@@ -188,6 +224,6 @@ def sidecar_of(
             for profile in plan.profiles
         ],
         "options": options.document(),
-        "source_onnx_sha256": model.sha256,
+        "source_onnx_sha256": source_sha256,
         "status": NOT_EXECUTED,
     }

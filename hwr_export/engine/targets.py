@@ -19,8 +19,9 @@ ALL = ("fp32", "fp16", "int8")
 BUILT = "built here by TensorRT-RTX 1.7.1"
 RTX_MATRIX = f"{BUILT}; docs.nvidia.com/deeplearning/tensorrt-rtx, Support Matrix"
 TENSORRT_MATRIX = "docs.nvidia.com/deeplearning/tensorrt, Support Matrix"
-JETPACK = "developer.nvidia.com/embedded/jetpack and the module's data sheet"
-ORIN_VERSIONS = "JetPack 6.2: TensorRT 10.3, CUDA 12.6; JetPack 7.2.2 on: TensorRT 11.4"
+JETPACK = "developer.nvidia.com/embedded/jetpack; docs.nvidia.com/deeplearning/tensorrt/11.4.1, Migrating on Jetson"
+JETPACK_6 = "JetPack 6.2: TensorRT 10.3, CUDA 12.6"
+ORIN_VERSIONS = f"{JETPACK_6}; JetPack 7.2.2 on: TensorRT 11.4.1"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ TARGETS: dict[str, Target] = {
         Target("sm100", "sm100", "Blackwell: B200", TENSORRT, versions="TensorRT 10.8 on", source=TENSORRT_MATRIX),
         Target("sm110", "sm110", "Blackwell: Jetson Thor", TENSORRT, versions="JetPack 7", source=TENSORRT_MATRIX),
         Target("sm120", "sm120", "Blackwell: RTX 50", RTX),
-        Target("sm121", "sm121", "Blackwell: GB10", RTX),
+        Target("sm121", "sm121", "Blackwell: GB10", RTX, source=BUILT),
         Target("t4", "sm75", "T4", RTX, ("fp16",), "130 TOPS int8"),
         Target("rtx-3090", "sm86", "GeForce RTX 3090", RTX, peak="284 TOPS int8"),
         Target("rtx-4090", "sm89", "GeForce RTX 4090", RTX, peak="661 TOPS int8"),
@@ -69,7 +70,7 @@ TARGETS: dict[str, Target] = {
             "Jetson Orin Nano 8 GB",
             TENSORRT,
             peak="40 TOPS int8, sparse; 67 in Super mode",
-            versions=ORIN_VERSIONS,
+            versions=f"{JETPACK_6}; TensorRT 11.4.1 names AGX Orin and Thor alone",
             source=JETPACK,
         ),
         Target(
@@ -87,7 +88,7 @@ TARGETS: dict[str, Target] = {
             "Jetson Thor T5000",
             TENSORRT,
             peak="2070 TFLOPS fp4, sparse",
-            versions="JetPack 7.0: CUDA 13.0; JetPack 7.2.2 on: TensorRT 11.4",
+            versions="JetPack 7.0: CUDA 13.0; JetPack 7.2.2 on: TensorRT 11.4.1",
             source=JETPACK,
         ),
         Target(

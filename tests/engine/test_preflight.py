@@ -13,7 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hwr_export.engine.preflight import OPSETS, preflight, readable_opsets
+from hwr_export.engine.preflight import preflight
+from hwr_export.engine.rules import OPSETS, readable_opsets
 from hwr_export.engine.stage import EngineConfig, build_engines
 from hwr_export.engine.targets import TARGETS
 from hwr_export.release import Release
