@@ -240,6 +240,14 @@ def test_merging_and_top_3_count_what_they_say() -> None:
     assert found["top3_accuracy"] == 0.5
 
 
+def test_cases_that_are_one_class_count_together() -> None:
+    from train.evaluate import _more_accuracies
+
+    data = Dataset("made", "test", np.zeros((1, 28, 28), np.uint8), np.array([2]), None, "0Cc", "")
+    assert _more_accuracies(np.array([[0.4, 0.3, 0.3]]), data, "0Cc")["merged_accuracy"] == 1
+    assert _more_accuracies(np.array([[0.7, 0.2, 0.1]]), data, "0Cc")["merged_accuracy"] == 0
+
+
 def test_what_cannot_be_evaluated_is_one_sentence(run_dir: Path, chars62: Path, release: Release) -> None:
     chars_root = chars62 / "data"
     file = chars62 / "file"
