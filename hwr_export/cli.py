@@ -15,6 +15,7 @@ COMMANDS = (
     prove.parity,
     prove.bench,
     prove.recommend,
+    prove.report,
     use.read,
     use.doctor,
     use.show,

@@ -1,4 +1,4 @@
-"""Release -> evidence: parity, bench, recommend."""
+"""Release -> evidence, and what it comes to: parity, bench, recommend, report."""
 
 import sys
 from pathlib import Path
@@ -131,3 +131,24 @@ def recommend(release: Path, batch: int, threads: int, as_json: bool) -> None:
     print_table(*recommend_table(result))
     best = result["recommended"]
     click.echo(f"Ship {best['path']} on {best['backend']}." if best else "Nothing passed parity: ship nothing.")
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("-o", "--out", type=PathArgument, help="HTML file to write. [default: report.html in RELEASE]")
+@json_option
+def report(release: Path, out: Path | None, as_json: bool) -> None:
+    """Show all evidence of a release as one HTML file that needs no network: verdict first."""
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    with quiet_stdout():
+        from hwr_export.report import write_report
+
+        result = write_report(opened, out)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['path']}: {result['verdict']}, {result['size_bytes']:,} bytes")
+    for gap in result["missing"]:
+        click.echo(f"Not in it: {gap['why']} Run `{gap['command']}`.")
