@@ -146,7 +146,7 @@ def reliability(found: Answers, eager: Answers | None, whose: str) -> Markup:
             "mark": {"type": "line", "color": MUTED, "strokeDash": [3, 3], "strokeWidth": 1, "aria": False},
         },
         {
-            "mark": {"type": "rule", "color": ACCENT, "strokeWidth": 1.5, "opacity": 0.5},
+            "mark": {"type": "rule", "color": ACCENT, "strokeWidth": 1.5, "opacity": 0.5, "aria": False},
             "encoding": {"y": q("low", scale=scale), "y2": {"field": "high"}},
         },
         {
@@ -178,7 +178,7 @@ def risk_coverage(found: Answers, eager: Answers | None, whose: str) -> Markup:
 
     x = q("c", scale={"domain": [SHOWN_COVERAGE, 1], "clamp": True}, axis=axis("accepted", format=".0%", tickCount=3))
     y = q("r", axis=upright("wrong among them", format=".2%", tickCount=3))
-    line = {"type": "line", "interpolate": "step-after", "color": ACCENT}
+    line = {"type": "line", "interpolate": "step-after", "color": ACCENT, "aria": False}
     layers: list[Spec] = [{"data": {"values": points(found)}, "mark": line}]
     if eager is not None:
         layers.insert(

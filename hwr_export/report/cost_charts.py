@@ -41,7 +41,7 @@ def distribution(row: Latency, low: float, high: float) -> Markup:
     layers: list[Spec] = [
         {
             "data": {"values": values},
-            "mark": {"type": "area", "color": colour, "opacity": 0.45, "interpolate": "monotone"},
+            "mark": {"type": "area", "color": colour, "opacity": 0.45, "interpolate": "monotone", "aria": False},
             "encoding": {"x": q("x", scale=scale, axis=None), "y": q("n", axis=None)},
         }
     ]

@@ -61,7 +61,7 @@ def render(facts: Facts) -> bytes:
             "base-uri 'none'; form-action 'none'"
         ),
     )
-    return page.encode()
+    return (page.strip() + "\n").encode()
 
 
 def headline(facts: Facts) -> str:

@@ -6,6 +6,7 @@ is kept as `data-tip`; the whole is one image with a sentence as its text altern
 
 import hashlib
 import html
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -36,13 +37,14 @@ CONFIG: Spec = {
         "labelLimit": 220,
         "tickSize": 4,
         "gridOpacity": 0.7,
+        "aria": False,
     },
     "text": {"color": INK, "fontSize": 11},
     "rule": {"color": RULE},
     "line": {"strokeWidth": 1.75},
 }
 
-_MARK_LABEL = re.compile(r' role="graphics-symbol" aria-roledescription="[^"]*" aria-label="([^"]*)"')
+_MARK_LABEL = re.compile(r' aria-label="([^"]*)" role="graphics-symbol" aria-roledescription="[^"]*"')
 _OTHER_ROLES = re.compile(r' (?:role="graphics-[a-z]+"|aria-[a-z]+="[^"]*"|xmlns:xlink="[^"]*"|class="[^"]*")')
 _IDS = re.compile(r'(id="|url\(#)([A-Za-z_]+\d*)')
 
@@ -58,9 +60,10 @@ def draw(spec: Spec, alt: str, kind: str = "") -> Markup:
     svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
     svg = _MARK_LABEL.sub(r' data-tip="\1"', svg)
     svg = _OTHER_ROLES.sub("", svg).replace(f' font-family="{FONT}"', "")
-    # Ids are unique in one drawing, and a page has many.
-    mine = hashlib.sha256(f"{alt}{kind}{svg}".encode()).hexdigest()[:8]
-    svg = _IDS.sub(rf"\1f{mine}-\2", svg)
+    # Vega numbers ids through a process; by the drawing they are unique in a page and the same every time.
+    mine = hashlib.sha256(f"{alt}{kind}{json.dumps(spec)}".encode()).hexdigest()[:8]
+    order = list(dict.fromkeys(match[1] for match in _IDS.findall(svg)))
+    svg = _IDS.sub(lambda match: f"{match[1]}f{mine}-{order.index(match[2])}", svg)
     opening = f'<svg class="chart {kind}" role="img" aria-label="{html.escape(alt)}"'
     return Markup(svg.replace("<svg", opening, 1).replace(' version="1.1"', ""))  # noqa: S704  escaped by Vega and above
 
