@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from hwr_export.report.facts import PASS, Answers, Judged
+from hwr_export.report.facts import PASS, UNDECIDED, Answers, Judged
 from hwr_export.report.vega import (
     ACCENT,
     BAD,
     INK,
     MUTED,
+    OPEN,
     Spec,
     axis,
     draw,
@@ -37,13 +38,19 @@ def accuracy_changes(cells: Sequence[Judged], margin_pt: float) -> Markup:
             "x": c.delta_pt,
             "low": c.delta_ci_pt[0],
             "high": c.delta_ci_pt[1],
-            "ok": c.verdict == PASS,
+            "verdict": c.verdict,
             "tip": f"{c.name}: {c.delta_pt:+.3f} points ({c.delta_ci_pt[0]:+.3f} to {c.delta_ci_pt[1]:+.3f})",
         }
         for c in cells
         if c.delta_pt is not None and c.delta_ci_pt
     ]
-    colour = {"condition": {"test": "datum.ok", "value": ACCENT}, "value": BAD}
+    colour: Spec = {
+        "condition": [
+            {"test": f"datum.verdict == '{word}'", "value": value}
+            for word, value in ((PASS, ACCENT), (UNDECIDED, OPEN))
+        ],
+        "value": BAD,
+    }
     y = names("name")
     lowest = min([-1.2 * margin_pt, *(r["low"] for r in rows)])
     x = {"scale": {"domain": [lowest, max([0.0, *(r["high"] for r in rows)])]}}
@@ -96,7 +103,7 @@ def confusion(answers: Answers, labels: str, whose: str) -> Markup:
     }
     encoding["x"]["axis"] |= {"orient": "top"}
     shade = {"condition": {"test": "datum.right", "value": 0.16}, **q("n", legend=None)}
-    shade["scale"] = {"domain": [1, most], "range": [0.18, 0.5], "clamp": True}
+    shade["scale"] = {"domain": [1, most], "range": [0.18, 0.5] if few else [0.35, 1], "clamp": True}
     layers: list[Spec] = [
         {
             "mark": {"type": "rect", "cornerRadius": 2, "stroke": None},

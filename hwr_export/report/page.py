@@ -69,7 +69,14 @@ def headline(facts: Facts) -> str:
     if broken := facts.broken:
         names = ", ".join(f"{f.path} ({f.problem})" for f in broken)
         return f"The release is not what its manifest vouches for: {names}."
-    return SENTENCES[facts.verdict]
+    sentence = SENTENCES[facts.verdict]
+    if facts.verdict in (FAIL, UNDECIDED) and isinstance(facts.parity, Parity):
+        cells = facts.parity.cells
+        by_verdict = {word: [c.name for c in cells if c.verdict == word] for word in (FAIL, UNDECIDED)}
+        named = (f"{word}: {', '.join(names)}." for word, names in by_verdict.items() if names)
+        passed = sum(c.verdict == PASS for c in cells)
+        sentence = " ".join([sentence, *named, f"{passed} of {len(cells)} pass."])
+    return sentence
 
 
 def key_figures(facts: Facts) -> Iterable[KeyFigure]:

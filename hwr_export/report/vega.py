@@ -14,7 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name, never fetched
-INK, MUTED, RULE, ACCENT, BAD = "var(--ink)", "var(--muted)", "var(--rule)", "var(--accent)", "var(--fail)"
+INK, MUTED, RULE, ACCENT = "var(--ink)", "var(--muted)", "var(--rule)", "var(--accent)"
+BAD, OPEN = "var(--fail)", "var(--undecided)"
 FONT = "sans-serif"
 PADDING = {"left": 16, "right": 10, "top": 6, "bottom": 4}  # the page's type may be wider than the one measured with
 PANEL = (164, 120)  # of small multiples, pixels

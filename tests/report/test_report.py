@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwr_export.errors import ReleaseError, UsageError
+from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import BENCH, BENCH_SAMPLES, MANIFEST, PARITY, REPORT, Release
 from hwr_export.report import write_report
 from tests.conftest import one_json
@@ -42,12 +43,12 @@ def test_evidence_of_other_files_counts_as_none(evidence: Release) -> None:
 
 
 def test_evidence_of_an_earlier_version(evidence: Release) -> None:
-    parity = document(evidence.path, PARITY)
-    del parity["eager"]
-    for cell in parity["cells"]:
+    found = document(evidence.path, PARITY)
+    del found["eager"]
+    for cell in found["cells"]:
         del cell["answers"], cell["flipped"]
     bench = document(evidence.path, BENCH) | {"schema": 1}
-    release = rewrite(rewrite(evidence, PARITY, "parity", parity), BENCH, "bench", bench)
+    release = rewrite(rewrite(evidence, PARITY, "parity", found), BENCH, "bench", bench)
     result = write_report(release)
     assert [m["why"] for m in result["missing"]] == [
         "The parity report of this release does not keep what the models answered.",
@@ -68,14 +69,30 @@ def test_without_verdicts_latencies_are_shown_and_nothing_is_recommended(release
     assert "ship <strong>" not in text
 
 
+def test_verdicts_from_goldens_alone_have_no_scanner_conditions(release: Release) -> None:
+    parity(release, ParityConfig(baseline="goldens", backends=("onnxruntime",)))
+    words = " ".join(Page(text_of(release)).words.split())
+    assert "so nothing was looked at under scanner conditions. This section is made by hwr-export parity" in words
+    assert "No file reads any of the 256 images otherwise than the eager model." in words
+
+
+def test_where_nothing_could_run_there_is_no_chart(evidence: Release) -> None:
+    found = document(evidence.path, PARITY)
+    for cell in found["cells"]:
+        cell |= {"delta_ci_pt": None, "accuracy_delta_pt": None, "n": 0, "agreement": 0}
+    text = text_of(rewrite(evidence, PARITY, "parity", found))
+    assert "Change of accuracy with its" not in text
+    assert "Answers kept, at least" not in text
+
+
 def test_a_file_that_could_not_run_is_shown_with_its_reason(evidence: Release) -> None:
-    parity = document(evidence.path, PARITY)
+    found = document(evidence.path, PARITY)
     unknown = ("accuracy", "accuracy_delta_pt", "delta_ci_pt", "flips", "max_abs_logit_diff", "task", "corruptions")
-    parity["cells"][0] |= dict.fromkeys((*unknown, "answers", "flipped")) | {
+    found["cells"][0] |= dict.fromkeys((*unknown, "answers", "flipped")) | {
         "verdict": "FAIL", "n": 0, "agreement": 0, "reasons": ["it does not load"]
     }  # fmt: skip
-    parity["verdict"] = "FAIL"
-    text = text_of(rewrite(evidence, PARITY, "parity", parity))
+    found["verdict"] = "FAIL"
+    text = text_of(rewrite(evidence, PARITY, "parity", found))
     row = Page(text).table("Verdicts")[0]
     assert row["Answerskept"][0] == "not run"
     assert (row["Accuracy"], row["Change,points"]) == (("–", ""), ("–", ""))
@@ -97,9 +114,9 @@ def test_changed_evidence_stops_the_report(evidence: Release) -> None:
 
 
 def test_evidence_that_is_none_stops_the_report(evidence: Release) -> None:
-    parity = document(evidence.path, PARITY)
-    del parity["cells"][0]["agreement"]
-    release = rewrite(evidence, PARITY, "parity", parity)
+    found = document(evidence.path, PARITY)
+    del found["cells"][0]["agreement"]
+    release = rewrite(evidence, PARITY, "parity", found)
     with pytest.raises(
         ReleaseError, match=r"not the evidence that this version writes \(KeyError: 'agreement'\); run `hwr"
     ):
