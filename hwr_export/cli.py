@@ -17,6 +17,7 @@ COMMANDS = (
     prove.bench,
     prove.profile,
     prove.recommend,
+    prove.report,
     use.read,
     use.doctor,
     use.show,

@@ -35,6 +35,9 @@ EXTRA_OF = {
     "matplotlib": "train",
     "optuna": "train",
     "tensorboard": "train",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "vl_convert": "report",
 }
 
 

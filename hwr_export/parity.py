@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hwr_export.answers import describe_answers
 from hwr_export.baseline import Kind, make_baseline
 from hwr_export.card import write_card
 from hwr_export.cell import Question, judge_file, judge_plan
@@ -82,6 +83,7 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
         "data": {"name": reference.name, "n": len(reference.images), "sha256": reference.sha256},
         "baseline": config.baseline,
         "margin_pt": config.margin_pt,
+        "eager": describe_answers(reference.outputs, reference.labels, reference.writers),
         "noise": {"float64": baseline.goldens.noise_floor, **baseline.noise},
         "verdict": overall([cell["verdict"] for cell in cells]),
         "cells": cells,

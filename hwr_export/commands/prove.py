@@ -1,4 +1,4 @@
-"""Release -> evidence: parity, bench, recommend."""
+"""Release -> evidence, and what it comes to: parity, bench, recommend, report."""
 
 import sys
 from pathlib import Path
@@ -188,3 +188,24 @@ def recommend(
         print_table(*recommend_table(result))
         click.echo(recommend_note(result))
     sys.exit(0 if best else 1)
+
+
+@click.command()
+@click.argument("release", type=PathArgument)
+@click.option("-o", "--out", type=PathArgument, help="HTML file to write. [default: report.html in RELEASE]")
+@json_option
+def report(release: Path, out: Path | None, as_json: bool) -> None:
+    """Show all evidence of a release as one HTML file that needs no network: verdict first."""
+    from hwr_export.release import Release
+
+    opened = Release.open(release)
+    with quiet_stdout():
+        from hwr_export.report import write_report
+
+        result = write_report(opened, out)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{result['path']}: {result['verdict']}, {result['size_bytes']:,} bytes")
+    for gap in result["missing"]:
+        click.echo(f"Not in it: {gap['why']} Run `{gap['command']}`.")
