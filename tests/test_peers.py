@@ -74,6 +74,12 @@ def test_only_files_that_passed_are_ours(reference: Release) -> None:
     assert ("hwr-export int8-cpu", "openvino") not in found
 
 
+def test_every_peer_has_a_runner_of_its_file(reference: Release, tmp_path: Path) -> None:
+    found = bench_peers.peers(tmp_path, reference.spec, 1)
+    assert {name for name, _ in found} == set(bench_peers.FILES) <= set(bench_peers.COMMANDS)
+    assert {backend for name, backend in found if name == bench_peers.MODELOPT} == {"onnxruntime", "openvino"}
+
+
 def test_a_process_is_timed_and_its_failure_told(tmp_path: Path) -> None:
     taken = bench_peers.run(["python", "-c", "sum(range(10**6)); open('OUT/made', 'w')"], tmp_path)
     assert taken["cpu_s"] > 0
