@@ -104,7 +104,8 @@ def spread(medians: Samples) -> float:
     return float((high - low) / middle)
 
 
-def _resampled_medians(rounds: Samples, rng: np.random.Generator) -> Samples:
+# In quotes: NumPy imports its random module on first use, and what only starts and reads never does.
+def _resampled_medians(rounds: Samples, rng: "np.random.Generator") -> Samples:
     chosen = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
     return np.asarray(np.median(rounds[chosen], axis=1))
 
