@@ -28,6 +28,7 @@ HOW_TO = [
 ]  # fmt: skip
 BLOCK = re.compile(r"(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 NOT_EXECUTED = re.compile(r"not executed: .{8,}")
+SEEN_ONCE = re.compile(r"seen once: .{8,}")
 EXIT_CODES = re.compile(r"exit code (?P<codes>\d(?:(?:, | or )\d)*): .{8,}")
 
 
@@ -48,7 +49,8 @@ def blocks(page: Path) -> list[Block]:
     for match in BLOCK.finditer(page.read_text()):
         note, kind, text = match["note"], match["kind"], match["text"]
         if kind == "text":
-            found[-1].seen += text
+            # Words may differ too where verdicts do: then the first line, a table's header, is looked for.
+            found[-1].seen += text.splitlines()[0] if note and SEEN_ONCE.fullmatch(note) else text
             continue
         assert kind == "sh", f"{page.name}: a block of {kind} is neither executed nor what one sees"
         block = Block(page.name, text)
