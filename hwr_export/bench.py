@@ -74,6 +74,7 @@ def bench(
     subjects, absent = subjects_of(release, config)
     images, source = images_of(release, config)
     rng = random.Random(config.seed)
+    start = Moment.now()
     cells: list[dict[str, Any]] = []
     watches, raw, versions = [], dict[str, npt.NDArray[np.float32]](), dict[str, str]()
     for threads in config.threads:
@@ -90,7 +91,7 @@ def bench(
                 say(f"batch {batch}, {threads} thread(s): {', '.join(dict.fromkeys(s.backend for s in runners))}")
                 before = Moment.now()
                 found, ticks = measure(list(runners.values()), images, batch, config.seconds, rng, progress)
-                watches.append({"batch": batch} | watched(before, Moment.now(), threads, spread(ticks)))
+                watches.append({"batch": batch} | watched(start, before, Moment.now(), threads, spread(ticks)))
                 at = {"batch": batch, "threads": threads}
                 cells += [
                     at | cell | _apart(runners[subject], images, batch, config.seconds)

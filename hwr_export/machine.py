@@ -16,7 +16,7 @@ POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")  # the Jetsons' INA3221 shows up here
 STEAL_COLUMN = 8  # of the line `cpu` in /proc/stat, after its name (proc(5))
 
-STOLEN, UNSTEADY, BUSY = 0.02, 0.10, 0.5  # of time; of the yardstick's rounds; of a core beside what we use
+STOLEN, UNSTEADY, BUSY = 0.02, 0.15, 0.5  # of time; of the yardstick's rounds; of a core beside what we use
 
 
 def machine_facts() -> dict[str, Any]:
@@ -50,18 +50,19 @@ class Moment:
         return cls(time.monotonic(), os.getloadavg()[0], _clock(), _stolen(), _throttled(), energy_j())
 
 
-def watched(before: Moment, after: Moment, threads: int, yardstick_spread: float) -> dict[str, Any]:
+def watched(start: Moment, before: Moment, after: Moment, threads: int, yardstick_spread: float) -> dict[str, Any]:
     """Return what happened between two moments, and as sentences what makes the machine too noisy to believe.
 
-    `yardstick_spread` is by what fraction rounds of unchanging work differed.
+    `start` is when the run began: the load of then is others'. `yardstick_spread` is by what fraction rounds of
+    unchanging work differed.
     """
     took = max(after.at_s - before.at_s, 1e-9)
     stolen = _difference(after.stolen_s, before.stolen_s)
     share = None if stolen is None else stolen / took / (os.cpu_count() or 1)
     throttled = _difference(after.throttled, before.throttled)
     noisy = []
-    if before.load_average_1min > BUSY:
-        noisy.append(f"the load average was {before.load_average_1min:.2f} before anything was measured")
+    if start.load_average_1min > BUSY:
+        noisy.append(f"the load average was {start.load_average_1min:.2f} before anything was measured")
     if share is not None and share > STOLEN:
         noisy.append(f"the hypervisor took {100 * share:.0f} % of the processors' time")
     if throttled:

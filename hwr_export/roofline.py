@@ -88,6 +88,7 @@ def profile(
     images, source = images_of(release, config)
     graphs = {str(m.precision): layers(release.read(m)) for m in release.by_role("onnx")}
     rng = random.Random(config.seed)
+    start = Moment.now()
     peaks, scaling, watches = {}, [], []
     for threads in config.threads:
         with on_processors(threads):
@@ -102,7 +103,7 @@ def profile(
                     say(f"batch {batch}, {threads} thread(s)")
                     before = Moment.now()
                     found, ticks = measure(runners, images, batch, config.seconds, rng, progress)
-                    watches.append({"batch": batch} | watched(before, Moment.now(), threads, spread(ticks)))
+                    watches.append({"batch": batch} | watched(start, before, Moment.now(), threads, spread(ticks)))
                     for of, one in zip(points, found, strict=True):
                         of.append(float(np.median(one.samples)))
             finally:

@@ -28,7 +28,7 @@ QUIET = Moment(0.0, 0.1, 2600.0, 10.0, 5, None)
     ],
 )
 def test_noise_is_noticed(changes: dict, spread: float, noise: list[str]) -> None:
-    found = watched(QUIET, replace(QUIET, at_s=10.0, **changes), 1, spread)
+    found = watched(QUIET, QUIET, replace(QUIET, at_s=10.0, **changes), 1, spread)
     assert len(found["noisy"]) == len(noise)
     assert all(said.startswith(expected) for said, expected in zip(found["noisy"], noise, strict=True))
     assert found["seconds"] == 10
@@ -36,7 +36,7 @@ def test_noise_is_noticed(changes: dict, spread: float, noise: list[str]) -> Non
 
 def test_load_before_the_measurement_is_noise() -> None:
     busy = replace(QUIET, load_average_1min=1.7)
-    assert watched(busy, replace(busy, at_s=1.0), 1, 0)["noisy"] == [
+    assert watched(busy, QUIET, replace(busy, at_s=1.0), 1, 0)["noisy"] == [
         "the load average was 1.70 before anything was measured"
     ]
 
@@ -48,7 +48,7 @@ def test_what_a_machine_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch, t
     assert machine_facts()["governor"] is None
     now = Moment.now()
     assert now.throttled is now.energy_j is None
-    found = watched(now, Moment.now(), 1, 0)
+    found = watched(now, now, Moment.now(), 1, 0)
     assert found["throttled"] is None
 
 
