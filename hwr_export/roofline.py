@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hwr_export.bench import BenchConfig, images_of, on_processors, subjects_of
+from hwr_export.bench import BenchConfig, images_of, most_first, on_processors, subjects_of
 from hwr_export.card import write_card
 from hwr_export.files import json_bytes
 from hwr_export.latency import spread
@@ -90,7 +90,7 @@ def profile(
     rng = random.Random(config.seed)
     start = Moment.now()
     peaks, scaling, watches = {}, [], []
-    for threads in config.threads:
+    for threads in most_first(config.threads):
         with on_processors(threads):
             say(f"what {threads} thread(s) of this machine can do")
             peaks[threads] = measure_peaks(threads)

@@ -1,10 +1,11 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hwr_export.bench import BenchConfig, bench
+from hwr_export.bench import BenchConfig, bench, most_first, on_processors
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.measurement import ROUNDS
@@ -112,6 +113,18 @@ def test_against_an_earlier_run(release_dir: Path, tmp_path: Path, hwr) -> None:
     result = hwr("bench", release_dir, *quick, "--against", earlier)
     assert result.exit_code == 1
     assert "SLOWER" in result.stdout
+
+
+def test_the_most_threads_are_measured_first(release: Release) -> None:
+    """OpenVINO and OpenMP would stay for good on the one processor that they found at first."""
+    assert most_first((1, 4, 2)) == [4, 2, 1]
+    config = BenchConfig(batches=(1,), threads=(1, 2), seconds=0.01, starts=0, backends=("onnxruntime",))
+    if len(os.sched_getaffinity(0)) > 1:
+        assert [w["threads"] for w in bench(release, config)["watches"]] == [2, 1]
+    before = os.sched_getaffinity(0)
+    with on_processors(1):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
 
 
 def test_an_unknown_backend_is_refused_before_anything_is_measured(release: Release) -> None:
