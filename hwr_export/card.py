@@ -138,7 +138,7 @@ def _bench(bench: dict[str, Any] | None) -> str:
             c["batch"],
             c["threads"],
             f"{c['p50_us']:.0f}",
-            f"{c['p99_us']:.0f}",
+            "-" if c["p99_us"] is None else f"{c['p99_us']:.0f}",
             "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
         )
         for c in bench["cells"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from hwr_export.answers import describe_answers, flipped_images
 from hwr_export.baseline import Baseline, Reference
 from hwr_export.bisection import bisect
 from hwr_export.decisions import compare_decisions
@@ -16,7 +17,7 @@ from hwr_export.guards import try_batches, unpinned_facts
 from hwr_export.numbers import UNIT_RATIO, Tolerance, compare_outputs, tolerance_from_goldens
 from hwr_export.release import CHECKPOINT, ManifestFile, Release
 from hwr_export.robustness import Condition, Robustness, compare_conditions
-from hwr_export.runners import Runner, onnx_runner
+from hwr_export.runners import ONNX_BACKENDS, Runner, onnx_runner
 from hwr_export.runners.trt import SOURCE
 from hwr_export.spec import LOGITS
 from hwr_export.stages import Finding, Suspect, locate
@@ -26,9 +27,11 @@ from hwr_export.verdict import Evidence, judge
 
 # Logits of an integer file may move by this share of the largest where another batch carries a value across a step.
 INTEGER_BATCH_SLACK = 0.02
+SHOWN = ("answers", "flipped")
 UNKNOWN_UNLESS_RUN = (
     *("accuracy", "accuracy_delta_pt", "delta_ci_pt", "flips", "flip_rate_upper95"),
     *("max_abs_logit_diff", "mean_abs_logit_diff", "numbers", "decisions", "task", "corruptions"),
+    *SHOWN,
 )
 NOT_GATED = "an integer file moves every number: differences are reported, decisions and the task decide"
 
@@ -46,7 +49,7 @@ def judge_file(
 ) -> dict[str, Any]:
     """Compare one file on one backend with the baseline. A file that cannot be loaded or run is a FAIL."""
     data = release.read_unverified(model)
-    precision = model.precision or "fp32"
+    precision = ONNX_BACKENDS[backend].computes or model.precision or "fp32"
     tolerance = _tolerance(baseline, precision)
     broken, fault = [], None
     if sha256_bytes(data) != model.sha256:
@@ -169,6 +172,10 @@ def _compared(
         task=compare_task(
             reference.outputs, outputs, reference.labels, reference.writers, spec.reject_below, question.margin
         ),
+        shown={
+            "answers": describe_answers(outputs, reference.labels, reference.writers),
+            "flipped": flipped_images(reference.outputs, outputs, reference.images, reference.labels),
+        },
     )
 
 
@@ -214,6 +221,7 @@ def _cell_json(found: Evidence, reference: Reference, question: Question) -> dic
         "decisions": decisions.as_json() if decisions else None,
         "task": task.as_json() if task else None,
         "corruptions": found.robustness.as_json() if found.robustness else None,
+        **(found.shown or dict.fromkeys(SHOWN)),
     }
 
 

@@ -18,6 +18,7 @@ from hwr_export.files import json_bytes
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +35,9 @@ EXTRA_OF = {
     "matplotlib": "train",
     "optuna": "train",
     "tensorboard": "train",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "vl_convert": "report",
 }
 
 
@@ -87,23 +91,36 @@ def print_json(document: Any) -> None:
     click.echo(json_bytes(document).decode(), nl=False)
 
 
+class Struck(str):
+    """A cell of a table that is shown struck through."""
+
+    __slots__ = ()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Print a table on stdout: text left, numbers right, never cut."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[i]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console.width = 160
+        table.add_row(*(_shown(cell, console.is_terminal) for cell in row))
     console.print(table)
+
+
+def _shown(cell: Any, styled: bool) -> "Text":
+    from rich.text import Text
+
+    if not isinstance(cell, Struck):
+        return Text(str(cell))
+    return Text(cell, style="strike") if styled else Text(f"~{cell}~")
 
 
 def stderr_console() -> "Console":

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import hwr_export
-from hwr_export.bench import machine_facts
 from hwr_export.engine.build import engine_from_onnx
 from hwr_export.engine.device import l4t_release
 from hwr_export.engine.options import release_profiles
@@ -19,6 +18,7 @@ from hwr_export.engine.products import DEFAULT_TARGETS, PRODUCTS, load_product
 from hwr_export.engine.targets import NATIVE, ProductName
 from hwr_export.errors import HwrError, RunnerError
 from hwr_export.files import sha256_bytes
+from hwr_export.machine import machine_facts
 from hwr_export.runners import ONNX_BACKENDS, installed, onnx_runner
 from hwr_export.spec import INPUT, LOGITS, ModelSpec, Preprocessing
 
@@ -48,9 +48,9 @@ def examine() -> dict[str, Any]:
         _backend("eager", "torch" in present, "export", _try_eager),
         *_onnxruntime(),
         *(
-            _backend(b, installed(b), e, _runner_check(b))
-            for b, (_, _, e) in ONNX_BACKENDS.items()
-            if b != "onnxruntime"
+            _backend(name, installed(name), found.extra, _runner_check(name))
+            for name, found in ONNX_BACKENDS.items()
+            if name != "onnxruntime" and not found.needs
         ),
         *(_backend(name, _found(name), extra, _builder_check(name)) for name, extra in PRODUCTS.items()),
     ]

@@ -18,9 +18,9 @@ from hwr_export.statistics import softmax
 
 NOISE_FACTOR = 10
 # Rounding unit of a precision over that of float32; what is not here is reported, not gated.
-UNIT_RATIO = {"fp32": 1, "fp16": 2**13}
+UNIT_RATIO = {"fp32": 1, "fp16": 2**13, "bf16": 2**16}
 # How far a file's probabilities may be from the softmax of its own logits: one step of 8 bits where it has integers.
-SOFTMAX_SLACK = {"fp32": 1e-5, "fp16": 2e-3}
+SOFTMAX_SLACK = {"fp32": 1e-5, "fp16": 2e-3, "bf16": 1e-2}
 INTEGER_SLACK = 1e-2
 
 
@@ -69,8 +69,8 @@ def tolerance_from_goldens(
 
     The distance between the eager model in float32 and in float64 is what float32 arithmetic costs this network;
     `measured` adds what other orders of the same sums cost (other batches, other thread counts). Another runtime may
-    cost as much again, and the largest of 10,000 images exceeds the largest of the goldens, hence a factor. Half
-    precision rounds 2^13 times as coarsely, each time where float32 rounds, so its noise is that many times as large.
+    cost as much again, and the largest of 10,000 images exceeds the largest of the goldens, hence a factor. fp16 rounds
+    2^13 times as coarsely, bf16 2^16, each time where float32 rounds, so its noise is that many times as large.
     """
     ratio = UNIT_RATIO[precision]
     noise = {"float64": goldens.noise_floor, **(measured or {})}
@@ -84,7 +84,7 @@ def tolerance_from_goldens(
         "threads": "the distance between thread counts of the eager model",
         "rounding_unit": "four rounding units of the largest logit, above the eager model's distance to float64",
     }[where]
-    scale = "" if ratio == 1 else f", x {ratio} as half precision rounds"
+    scale = "" if ratio == 1 else f", x {ratio} as {precision} rounds"
     return Tolerance(
         NOISE_FACTOR * ratio * largest,
         f"{NOISE_FACTOR} x {largest:.2g}, {source} on {len(goldens)} goldens{scale}",

@@ -50,7 +50,8 @@ def paired_difference(
     images come in clusters (by writer), at the effective sample size n / design effect.
 
     Args:
-        new, old: bool (N,), whether each image was answered right.
+        new: bool (N,), whether each image was answered right.
+        old: bool (N,), whether each image was answered right.
         clusters: int (N,), or None for independent images.
         confidence: of each one-sided bound.
     """

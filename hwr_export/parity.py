@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hwr_export.answers import describe_answers
 from hwr_export.baseline import Kind, make_baseline
 from hwr_export.card import write_card
 from hwr_export.cell import Question, judge_file, judge_plan
@@ -19,7 +20,7 @@ from hwr_export.engine.products import PRODUCTS
 from hwr_export.errors import ParityError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.release import PARITY, ManifestFile, Release, is_for
-from hwr_export.runners import ONNX_BACKENDS, installed
+from hwr_export.runners import ONNX_BACKENDS, why_absent
 from hwr_export.verdict import overall
 
 
@@ -82,6 +83,7 @@ def parity(release: Release, config: ParityConfig, say: Callable[[str], None] = 
         "data": {"name": reference.name, "n": len(reference.images), "sha256": reference.sha256},
         "baseline": config.baseline,
         "margin_pt": config.margin_pt,
+        "eager": describe_answers(reference.outputs, reference.labels, reference.writers),
         "noise": {"float64": baseline.goldens.noise_floor, **baseline.noise},
         "verdict": overall([cell["verdict"] for cell in cells]),
         "cells": cells,
@@ -103,9 +105,9 @@ def choose_backends(wanted: Sequence[str]) -> list[str]:
     for backend in wanted:
         if backend not in ONNX_BACKENDS:
             raise UsageError(f"there is no backend {backend!r}; known: {', '.join(ONNX_BACKENDS)}")
-        if not installed(backend):
-            raise UsageError(f"{backend} is not installed: pip install 'hwr-export[{ONNX_BACKENDS[backend][2]}]'")
-    chosen = list(wanted) or [b for b in ONNX_BACKENDS if installed(b)]
+        if reason := why_absent(backend):
+            raise UsageError(f"the backend {backend} cannot be used: {reason}")
+    chosen = list(wanted) or [b for b in ONNX_BACKENDS if not why_absent(b)]
     if not chosen:
         raise UsageError("no backend is installed to compare with: pip install 'hwr-export[cpu]'")
     return chosen

@@ -42,7 +42,11 @@ class Recognizer(nn.Module):
         return pixels.unsqueeze(1).expand(-1, self.channels, -1, -1) if self.channels > 1 else pixels.unsqueeze(1)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.network(image if self.takes_pixels else self.preprocess(image))
+        return self.decide(image if self.takes_pixels else self.preprocess(image))
+
+    def decide(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and probabilities of what `preprocess` returned."""
+        output = self.network(image)
         logits = output[0] if isinstance(output, tuple | list) else output
         return logits, torch.softmax(logits / self.temperature, dim=1)
 

@@ -30,17 +30,35 @@ GOLDENS = "goldens.npz"
 CHECKPOINT = "checkpoint.json"
 PARITY = "parity.json"
 BENCH = "bench.json"
+BENCH_SAMPLES = "bench-samples.npz"
+PROFILE = "profile.json"
 MODEL_CARD = "MODEL_CARD.md"
 ENGINES = "engines"
 BUILD = "build.json"
 QUANTIZATION = "quantization.json"
+REPORT = "report.html"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
-# Files that are made for one backend: another's answers and latency would say nothing of what is shipped.
-MADE_FOR = {INT8_CPU: "onnxruntime"}
+# Files that are made for some backends: another's answers and latency would say nothing of what is shipped.
+MADE_FOR = {INT8_CPU: ("onnxruntime",)}
+# Backends that are there for some files: bf16 is another way to compute the float32 one.
+TAKES = {"openvino-bf16": (FP32,), "onnxruntime-cuda": (FP32, FP16)}
 
 Role = Literal[
-    "checkpoint", "weights", "onnx", "goldens", "build", "engine", "sidecar", "parity", "bench", "card", "quantization"
+    "checkpoint",
+    "weights",
+    "onnx",
+    "goldens",
+    "build",
+    "engine",
+    "sidecar",
+    "parity",
+    "bench",
+    "samples",
+    "profile",
+    "card",
+    "quantization",
+    "report",
 ]
 
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -49,7 +67,7 @@ _AT_FDCWD = -100
 
 def is_for(precision: str | None, backend: str) -> bool:
     """Return whether a file of this precision is meant to run on a backend, `onnxruntime` or `tensorrt` or another."""
-    return MADE_FOR.get(precision or "", backend) == backend
+    return backend in MADE_FOR.get(precision or "", (backend,)) and precision in TAKES.get(backend, (precision,))
 
 
 def onnx_path(precision: str) -> str:
@@ -263,7 +281,7 @@ class Change:
     def write(
         self, path: str, data: bytes, role: Role, made_from: Sequence[str] = (), precision: str | None = None
     ) -> ManifestFile:
-        """Add or replace a file. `made_from` are sha256 of files of this release."""
+        """Add or replace a file; a report of the release as it was before goes. `made_from` are sha256 of its files."""
         present = {f.sha256 for f in self.manifest.files}
         if set(made_from) - present:
             raise ReleaseError(
@@ -280,7 +298,10 @@ class Change:
         target = self._staged / path
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, data)
-        kept = [f for f in self.manifest.files if f.path != path]
+        outdated = [f for f in self.manifest.files if f.role == "report" and role not in ("report", "card")]
+        for report in outdated:
+            (self._staged / report.path).unlink(missing_ok=True)
+        kept = [f for f in self.manifest.files if f.path != path and f not in outdated]
         files = tuple(sorted([*kept, entry], key=lambda f: f.path))
         self.manifest = self.manifest.model_copy(update={"files": files})
         return entry

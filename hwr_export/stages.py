@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hwr_export.errors import RunnerError
 from hwr_export.goldens import SYNTHETIC, Goldens
-from hwr_export.runners import ONNX_BACKENDS, Arrays, installed, onnx_runner
+from hwr_export.runners import ONNX_BACKENDS, Arrays, onnx_runner, why_absent
 from hwr_export.spec import LOGITS, PROBABILITIES, ModelSpec
 from hwr_export.statistics import softmax
 
@@ -82,6 +82,8 @@ def locate(suspect: Suspect, spec: ModelSpec, goldens: Goldens) -> Finding:
         return Finding("preprocessing", wrong_pixels.fault or fault, wrong_pixels.why)
     if fault in WAYS_TO_TURN:
         return Finding("preprocessing", fault, f"the file answers as expected to {fault.replace(' input', '')} images")
+    if suspect.float_model == suspect.model:
+        return Finding("engine", fault, f"{suspect.backend} computes the float file in {suspect.precision}")
     if suspect.float_model is not None:
         upstream = _run(suspect.backend, suspect.float_model, spec, images)
         if not _much_nearer(upstream, here, expected):
@@ -97,7 +99,7 @@ def locate(suspect: Suspect, spec: ModelSpec, goldens: Goldens) -> Finding:
 def _elsewhere(suspect: Suspect, spec: ModelSpec, images: npt.NDArray[np.uint8]) -> tuple[Arrays | None, str]:
     """Run a suspect on another backend, or as the standard defines it; None where nothing else can run it."""
     for backend in ONNX_BACKENDS:
-        if backend != suspect.backend and installed(backend):
+        if backend != suspect.backend and not why_absent(backend):
             found = _run(backend, suspect.model, spec, images)
             if found is not None:
                 return found, backend

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hwr_export.console import Struck
+from hwr_export.runners import EAGER, VARIANTS
+
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 DIRECTIONS = ("right_to_wrong", "wrong_to_right", "wrong_to_wrong")
 
@@ -51,7 +54,7 @@ def read_table(result: dict[str, Any]) -> Table:
 
 
 def recommend_table(result: dict[str, Any]) -> Table:
-    columns = ("backend", "precision", "verdict", "error", "p50 us", "bytes", "vs fp32", "front", "")
+    columns = ("backend", "precision", "verdict", "error", "p50 us", "tail us", "bytes", "vs fp32", "front", "")
     rows = [
         (
             c["backend"],
@@ -59,6 +62,7 @@ def recommend_table(result: dict[str, Any]) -> Table:
             c["verdict"],
             "-" if c["error_percent"] is None else f"{c['error_percent']:.2f} %",
             f"{c['latency_us']:,.0f}",
+            f"{c['tail_us']:,.0f}",
             f"{c['size_bytes']:,}",
             "-" if c["speedup"] is None else f"{c['speedup']:.2f}x",
             "yes" if c["on_front"] else "",
@@ -69,21 +73,96 @@ def recommend_table(result: dict[str, Any]) -> Table:
     return columns, rows
 
 
+def recommend_note(result: dict[str, Any]) -> str:
+    best, limit = result["recommended"], result["max_latency_us"]
+    if best:
+        return f"Ship {best['path']} on {best['backend']}, batches of {result['batch']}."
+    within = "" if limit is None else f" and answers within {limit:,.0f} us"
+    return f"Nothing passed parity{within}: ship nothing."
+
+
 def bench_table(result: dict[str, Any]) -> Table:
-    columns = ("backend", "precision", "batch", "threads", "n", "p50 us", "p90 us", "p99 us", "images/s", "vs eager")
-    rows = [
-        (
-            c["backend"],
-            c["precision"],
-            c["batch"],
-            c["threads"],
-            c["n"],
-            *(f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "images_per_s")),
+    """A row is struck through where the file did not pass parity; a percentile that n does not support is a dash."""
+    columns = (
+        *("backend", "precision", "parity", "batch", "threads", "n", "p50 us", "p90 us", "p99 us"),
+        *("images/s", "vs eager"),
+    )
+    rows = []
+    for c in result["cells"]:
+        row = (
+            *(c["backend"], c["precision"], _parity_of(c), c["batch"], c["threads"], c["n"]),
+            *("-" if c[k] is None else f"{c[k]:,.0f}" for k in ("p50_us", "p90_us", "p99_us", "offline_images_per_s")),
             "-" if c["speedup_vs_eager"] is None else f"{c['speedup_vs_eager']:.1f}x",
         )
-        for c in result["cells"]
+        rows.append(tuple(Struck(cell) for cell in row) if c["verdict"] in ("FAIL", "UNDECIDED") else row)
+    return columns, rows
+
+
+def bench_notes(result: dict[str, Any]) -> list[str]:
+    """Return what a reader of the table must know: what is absent, what noise there was, and what was not judged."""
+    notes = [f"{missing['backend']} not measured: {missing['reason']}" for missing in result["absent"]]
+    notes += noise_notes(result)
+    if any(c["verdict"] is None and c["backend"] not in VARIANTS for c in result["cells"]):
+        notes.append(f"Not every file was judged: run `hwr-export parity` on {result['release']['name']}.")
+    return notes
+
+
+def noise_notes(result: dict[str, Any]) -> list[str]:
+    """Return what made the machine too noisy to believe, a sentence each."""
+    return [
+        f"noisy at batch {watch['batch']}, {watch['threads']} thread(s): {noise}; measure again"
+        for watch in result["watches"]
+        for noise in watch["noisy"]
+    ]
+
+
+def scaling_table(result: dict[str, Any]) -> Table:
+    """A row a file, backend and thread count: what a call and an image cost, and what binds small and large batches."""
+    columns = (
+        *("backend", "precision", "threads", "us a call", "us an image", "smallest batch", "largest batch"),
+        *("of peak", "of memory"),
+    )
+    rows = [
+        (
+            *(s["backend"], s["precision"], s["threads"], f"{s['overhead_us']:,.0f}", f"{s['us_per_image']:,.1f}"),
+            *(f"{p['batch']}: {p['bound']}" for p in (s["points"][0], s["points"][-1])),
+            *(f"{100 * s['points'][-1][k]:.0f} %" for k in ("fraction_of_peak", "fraction_of_bandwidth")),
+        )
+        for s in result["scaling"]
+        if s["points"]
     ]
     return columns, rows
+
+
+def layers_table(result: dict[str, Any]) -> Table:
+    """A row a layer that takes time or wastes the hardware, of the int8 file where there is one."""
+    model = next((m for m in result["models"] if m["precision"] == "int8"), result["models"][0])
+    columns = (f"layer ({model['precision']})", "operator", "output", "kFLOP", "FLOP/byte", "of the time", "")
+    rows = [
+        (
+            *(one["name"], one["operator"], " x ".join(map(str, one["output_shape"][1:])), f"{one['flop'] / 1e3:,.0f}"),
+            *(f"{one['intensity']:.1f}", "-" if one["share"] is None else f"{100 * one['share']:.1f} %", one["waste"]),
+        )
+        for one in model["layers"]
+        if one["share"] or one["waste"]
+    ]
+    return columns, rows
+
+
+def compare_table(comparison: dict[str, Any]) -> Table:
+    columns = ("backend", "precision", "batch", "threads", "against before", "new / old", "95 % interval")
+    rows = [
+        (
+            *(c["backend"], c["precision"], c["batch"], c["threads"], c["answer"], f"{c['ratio']:.3f}"),
+            f"{c['ratio_ci'][0]:.3f} to {c['ratio_ci'][1]:.3f}",
+        )
+        for c in comparison["cells"]
+    ]
+    return columns, rows
+
+
+def _parity_of(cell: dict[str, Any]) -> str:
+    return "baseline" if cell["backend"] == EAGER else "-" if cell["verdict"] is None else str(cell["verdict"])
 
 
 def targets_table(document: dict[str, Any]) -> Table:

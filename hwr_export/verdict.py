@@ -6,7 +6,7 @@ not explain, and every integer file, must be as good at the task.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from hwr_export.decisions import Decisions
 from hwr_export.numbers import Numbers, Tolerance, judge_numbers
@@ -26,7 +26,8 @@ class Evidence:
 
     `tolerance` is None for an integer file. `decisions` and what follows are None where outputs were no numbers to
     compare; `task` where no label is known; `robustness` where the eager model is not there to be asked. `broken` are
-    findings that no number excuses: a hash, a wrong shape, a batch that was not refused.
+    findings that no number excuses: a hash, a wrong shape, a batch that was not refused. `shown` is kept for reports
+    and judged by nothing.
     """
 
     n: int
@@ -37,6 +38,7 @@ class Evidence:
     task: Task | None = None
     robustness: Robustness | None = None
     broken: tuple[str, ...] = ()
+    shown: dict[str, Any] | None = None
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, list[str]]:

@@ -14,8 +14,9 @@ run python -m train fit train/recipes/digits-edge-demo.yaml -o runs/demo --resum
 run hwr-export onnx runs/demo -o exported/demo
 run hwr-export trt exported/demo
 run hwr-export parity exported/demo
-run hwr-export bench exported/demo --seconds 1
+run hwr-export bench exported/demo --seconds 1 --backend onnxruntime --backend openvino --starts 1
 run python -m train samples mnist -n 8 -o runs/demo-samples
 run hwr-export read runs/demo-samples/*.png --release exported/demo
+run hwr-export report exported/demo
 run hwr-export show exported/demo
-printf '\nThe release is in exported/demo; exported/demo/MODEL_CARD.md says what is in it.\n'
+printf '\nThe release is in exported/demo; exported/demo/report.html says what is in it.\n'

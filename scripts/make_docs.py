@@ -1,4 +1,4 @@
-"""Write `docs/cli.md` from the commands and `docs/figures.md` from the committed JSON, so that neither can drift."""
+"""Write `docs/cli.md` from the commands, and figures in `docs/` from the committed JSON, so that none can drift."""
 
 import json
 import sys
@@ -89,6 +89,66 @@ def figures() -> str:
     return "\n".join(parts)
 
 
+PEERS_BEGIN, PEERS_END = "<!-- peers, from figures/peers.json by `make docs` -->", "<!-- end of peers -->"
+
+
+def peers() -> str:
+    """Return the tables that compare with other exporters: what exporting costs, and what comes out."""
+    found = json.loads((FIGURES / "peers.json").read_text())
+    exports = [
+        (name, f"`{e['command']}`", str(e["n"]), f"{e['wall_s']:.1f}", f"{e['cpu_s']:.1f}")
+        for name, e in found["exports"].items()
+    ]
+    latency = {(c["name"], c["backend"], c["batch"], c["threads"]): c for c in found["cells"]}
+    columns = list(dict.fromkeys((c["batch"], c["threads"]) for c in found["cells"]))
+    rows = []
+    for p in found["parity"]:
+        cells = [latency[p["name"], p["backend"], *column] for column in columns]
+        size = found["size_bytes"].get(p["name"])
+        rows.append(
+            (
+                p["name"],
+                p["backend"],
+                "-" if size is None else f"{size:,}",
+                f"{p['agreement']:,}/{p['n']:,}",
+                f"{p['max_abs_logit_diff']:.1e}",
+                *(f"{c['p50_us']:,.0f} ({c['speedup_vs_eager']:.1f}x)" for c in cells),
+            )
+        )
+    heads = (f"batch {batch}, {threads} thread{'s' * (threads > 1)}" for batch, threads in columns)
+    head = ("file", "backend", "bytes", "agreement", "max logit diff", *heads)
+    noisy = sorted({sentence for watch in found["watches"] for sentence in watch["noisy"]})
+    said = f"The machine was noisy: {'; '.join(noisy)}.\n\n" if noisy else ""
+    limit = found["reach"]["export_against_imports"]
+    start = found["reach"]["torch_free_start"]
+    bounds = [
+        (
+            "`hwr-export onnx` against its imports alone, whole processes",
+            f"{limit['wall']:.2f}x ({limit['cpu']:.2f}x CPU)",
+            f"{limit['at_most']}x",
+        ),
+        (
+            "imports, load and first answer without torch",
+            f"{start['cpu_s']:.2f} s CPU, {start['peak_rss_mb']:.0f} MB",
+            f"{start['at_most']['cpu_s']} s CPU, {start['at_most']['peak_rss_mb']} MB",
+        ),
+    ]
+    return (
+        f"{said}Seconds of whole processes, medians:\n\n"
+        f"{table(('exporter', 'command', 'processes', 'wall s', 'CPU s'), exports)}\n"
+        f"p50 in microseconds, and how many times faster than eager; OpenVINO's own choice of precision here is "
+        f"{found['machine']['openvino_default_precision']}:\n\n{table(head, rows)}\n"
+        f"{table(('what', 'measured', 'at most'), bounds)}"
+    )
+
+
+def with_peers(page: str) -> str:
+    """Return the page about latency with its tables of peers made anew."""
+    before, _, rest = page.partition(PEERS_BEGIN)
+    _, _, after = rest.partition(PEERS_END)
+    return f"{before}{PEERS_BEGIN}\n\n{peers()}\n{PEERS_END}{after}"
+
+
 def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [columns, ("---",) * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -97,3 +157,5 @@ def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 if __name__ == "__main__":
     (ROOT / "docs" / "figures.md").write_text(figures())
     (ROOT / "docs" / "cli.md").write_text(document())
+    latency = ROOT / "docs" / "latency.md"
+    latency.write_text(with_peers(latency.read_text()))

@@ -12,6 +12,7 @@ hwr-export onnx runs/digits-edge-m-qat -o exported/digits --precision fp16
 hwr-export quantize exported/digits --budget 0.05
 hwr-export parity exported/digits --margin 0.05
 hwr-export bench exported/digits
+hwr-export profile exported/digits
 hwr-export recommend exported/digits
 python -m train evaluate exported/digits --data mnist
 hwr-export show exported/digits

@@ -10,7 +10,7 @@ import os
 import onnxruntime
 
 from hwr_export.cli import main
-from hwr_export.runners import ONNX_BACKENDS
+from hwr_export.runners import ONNX_BACKENDS, Backend
 from hwr_export.runners.onnxruntime import OnnxRuntimeRunner, open_session
 
 
@@ -44,6 +44,9 @@ if __name__ == "__main__":
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     onnxruntime.preload_dlls()  # CUDA and cuDNN from their own wheels, where there is no torch to bring them
     ONNX_BACKENDS.update(
-        {c.backend: (f"onnxruntime_provider:{c.__name__}", "onnxruntime", "gpu") for c in (Cuda, TensorRt, TensorRtRtx)}
+        {
+            c.backend: Backend(f"onnxruntime_provider:{c.__name__}", "onnxruntime", "gpu")
+            for c in (Cuda, TensorRt, TensorRtRtx)
+        }
     )
     main(prog_name="hwr-export")

@@ -11,14 +11,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from hwr_export.bench import measure
 from hwr_export.engine.here import RunnablePlan, plans_here
 from hwr_export.errors import HwrError, ReleaseError, RunnerError
 from hwr_export.files import json_bytes
 from hwr_export.goldens import SYNTHETIC, Goldens
+from hwr_export.latency import Samples, summary
+from hwr_export.measurement import measure
 from hwr_export.release import GOLDENS, Release
 
 BATCHES = (1, 32, 256)
@@ -45,15 +43,15 @@ def latencies(release: Release, product: str) -> dict[str, Any]:
             stack.enter_context(found.runner)
         for batch in BATCHES:
             able = [found for found in plans if batch <= found.runner.spec.max_batch]
-            samples = measure([found.runner for found in able], images, batch, SECONDS, random.Random(0))
-            cells += [_cell(found, batch, taken) for found, taken in zip(able, samples, strict=True)]
+            if able:
+                measured, _ = measure([found.runner for found in able], images, batch, SECONDS, random.Random(0))
+                cells += [_cell(found, batch, one.samples) for found, one in zip(able, measured, strict=True)]
     return {"schema": 1, "cells": cells, "not_run": not_run}
 
 
-def _cell(found: RunnablePlan, batch: int, samples: npt.NDArray[np.float64]) -> dict[str, Any]:
-    p50, p90, p99 = np.percentile(samples, (50, 90, 99)).round(2).tolist()
+def _cell(found: RunnablePlan, batch: int, samples: Samples) -> dict[str, Any]:
     head = {"path": found.plan.path, "backend": found.runner.backend, "precision": found.model.precision}
-    return head | {"batch": batch, "n": len(samples), "p50_us": p50, "p90_us": p90, "p99_us": p99}
+    return head | {"batch": batch} | summary(samples)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from hwr_export.checkpoint import load_checkpoint
 from hwr_export.cli import main
 from hwr_export.datasets import Dataset, load_mnist
 from hwr_export.export import ExportConfig, export_onnx
-from hwr_export.release import Release
+from hwr_export.release import Release, is_for
+from hwr_export.runners import ONNX_BACKENDS, why_absent
 from train.fit import fit
 from train.recipe import Recipe
 
@@ -116,6 +117,11 @@ def hwr_process() -> Callable[..., "subprocess.CompletedProcess[str]"]:
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=300)
 
     return run
+
+
+def backends_here(precision: str = "fp32") -> list[str]:
+    """Return the backends that this machine has for a file, bf16 among them where the processor knows it."""
+    return [b for b in ONNX_BACKENDS if not why_absent(b) and is_for(precision, b)]
 
 
 def one_json(text: str) -> dict:

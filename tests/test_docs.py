@@ -62,6 +62,13 @@ def test_the_page_of_figures_is_current() -> None:
     assert (ROOT / "docs" / "figures.md").read_text() == load_script("make_docs").figures()
 
 
+def test_the_tables_of_peers_are_current() -> None:
+    page = (ROOT / "docs" / "latency.md").read_text()
+    make_docs = load_script("make_docs")
+    assert make_docs.PEERS_BEGIN in page
+    assert make_docs.with_peers(page) == page
+
+
 def test_the_transcript_is_of_the_demo() -> None:
     run = re.findall(r"^run (.*)$", (ROOT / "scripts" / "demo.sh").read_text(), re.MULTILINE)
     shown = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)

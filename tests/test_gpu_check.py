@@ -192,7 +192,7 @@ def test_plans_are_timed_on_what_runs_them(
         (PATH, "fp32", 1),
         (PATH, "fp32", 16),
     ]
-    assert all(0 < c["p50_us"] <= c["p99_us"] and c["backend"] == machine.product for c in document["cells"])
+    assert all(0 < c["p50_us"] <= c["p90_us"] and c["backend"] == machine.product for c in document["cells"])
     (release.path / PATH).write_bytes(b"junk" * 50)
     machine.has()
     with pytest.raises(RunnerError, match="is not the file the manifest vouches for"):

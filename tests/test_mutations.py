@@ -175,7 +175,7 @@ def test_an_engine_that_answers_otherwise_is_at_fault(
 def test_the_standards_own_evaluator_stands_in_for_another_engine(
     digits: Path, baseline: Baseline, monkeypatch
 ) -> None:
-    monkeypatch.setattr("hwr_export.stages.installed", lambda backend: backend == "onnxruntime")
+    monkeypatch.setattr("hwr_export.stages.why_absent", lambda backend: "" if backend == "onnxruntime" else "absent")
     monkeypatch.setattr(OnnxRuntimeRunner, "_infer", turned(OnnxRuntimeRunner._infer))
     cell = judged(digits, "fp32", baseline)
     assert cell["stage"] == "engine"

@@ -83,4 +83,4 @@ def test_half_precision_rounds_as_the_derivation_says(release: Release) -> None:
     noise = np.abs(logits - goldens.logits_float64).max()
     tolerance = tolerance_from_goldens(goldens, "fp16")
     assert tolerance.value / 100 < noise < tolerance.value / 2
-    assert "x 8192 as half precision rounds" in tolerance.reason
+    assert "x 8192 as fp16 rounds" in tolerance.reason

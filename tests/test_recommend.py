@@ -81,11 +81,32 @@ def test_a_release_without_evidence_is_refused(release_dir: Path, hwr) -> None:
     assert "has no parity.json; run `hwr-export parity" in result.stderr
 
 
+def test_a_limit_picks_the_batch_too(measured: Release) -> None:
+    # Latency grows with the batch and throughput does not: the smallest batch reads as many a second as any.
+    fastest = min(us for (_, _), (verdict, _, us) in CELLS.items() if verdict == "PASS")
+    found = recommend(measured, max_latency_us=40 * fastest)
+    assert found["batch"] in (1, 32)
+    assert found["recommended"]["path"] == "model.int8-cpu.onnx"
+    tight = recommend(measured, max_latency_us=fastest / 2)
+    assert tight["recommended"] is None
+    assert {c["why"][:24] for c in tight["cells"] if c["verdict"] == "PASS"} == {"one in a hundred calls t"}
+
+
+def test_targets(measured: Release, hwr) -> None:
+    assert recommend(measured, target="cpu")["recommended"] == recommend(measured)["recommended"]
+    result = hwr("recommend", measured.path, "--target", "gpu")
+    assert result.exit_code == 2
+    assert "did not measure a batch of 1" in result.stderr
+    result = hwr("recommend", measured.path, "--target", "cpu", "--max-latency-us", 0.5)
+    assert result.exit_code == 1
+    assert "Nothing passed parity and answers within 0 us" in result.stdout or "within 1 us" in result.stdout
+
+
 def test_the_command(measured: Release, hwr) -> None:
     result = hwr("recommend", measured.path, "--batch", 32)
     assert result.exit_code == 0, result.output
     assert "does not pay: 4.4 times slower than fp32 on onnxruntime" in result.stdout
-    assert "Ship model.int8-cpu.onnx on onnxruntime." in result.stdout
+    assert "Ship model.int8-cpu.onnx on onnxruntime, batches of 32." in result.stdout
     assert one_json(hwr("recommend", measured.path, "--json").stdout) == json.loads(
         json_bytes(recommend(measured)).decode()
     )

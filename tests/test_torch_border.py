@@ -19,6 +19,9 @@ ABOVE |= {
     "sensitivity",
     "taps",
     "u8s8",
+    "layers",
+    "peaks",
+    "roofline",
 }  # they need onnx, and no torch
 
 

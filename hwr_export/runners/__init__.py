@@ -6,10 +6,13 @@ and refuses to exist on a device other than the one it names.
 
 import importlib
 import importlib.util
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +22,46 @@ from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# Backends that execute an ONNX file on this machine: name -> (class, package to install, extra that brings it).
+
+@dataclass(frozen=True)
+class Backend:
+    """What executes an ONNX file: its class, the package and the extra that bring it, and what it needs of the machine.
+
+    `computes` names the precision where it is not the file's; `options` go to the class.
+    """
+
+    runner: str
+    package: str
+    extra: str
+    needs: Literal["", "an NVIDIA GPU", "bf16 arithmetic"] = ""
+    computes: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+
+_ORT = "hwr_export.runners.onnxruntime:OnnxRuntimeRunner"
+_OPENVINO = "hwr_export.runners.openvino:OpenVinoRunner"
+# The provider TensorRT of ONNX Runtime builds its own engine when the file is loaded; ours are another backend.
 ONNX_BACKENDS = {
-    "onnxruntime": ("hwr_export.runners.onnxruntime:OnnxRuntimeRunner", "onnxruntime", "cpu"),
-    "openvino": ("hwr_export.runners.openvino:OpenVinoRunner", "openvino", "openvino"),
+    "onnxruntime": Backend(_ORT, "onnxruntime", "cpu"),
+    "openvino": Backend(_OPENVINO, "openvino", "openvino"),
+    "openvino-bf16": Backend(_OPENVINO, "openvino", "openvino", "bf16 arithmetic", "bf16", {"hint": "bf16"}),
+    "onnxruntime-cuda": Backend(_ORT, "onnxruntime", "gpu", "an NVIDIA GPU", options={"provider": "CUDA"}),
+    "onnxruntime-tensorrt": Backend(_ORT, "onnxruntime", "gpu", "an NVIDIA GPU", options={"provider": "Tensorrt"}),
 }
+
+
+# Ways in which PyTorch may run a checkpoint -> the precision it computes in. The first is the baseline of everything.
+EAGER = "eager"
+VARIANTS = {EAGER: "fp32", "eager-channels-last": "fp32", "eager-bf16": "bf16", "torch-compile": "fp32"}
+
+NVIDIA_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvhost-gpu")  # a desktop or server, a Jetson
 
 
 class Runner(ABC):
     """A model on a backend. Use as a context manager; `infer` outside it is an error of the caller."""
 
     backend: str
+    package: str
 
     def __init__(self, spec: ModelSpec, threads: int = 1, outputs: Sequence[str] = OUTPUTS) -> None:
         self.spec = spec
@@ -59,6 +91,15 @@ class Runner(ABC):
         parts = [self.infer({INPUT: images[i : i + size]}) for i in range(0, len(images), size)]
         return {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
 
+    @final
+    def phases(self, inputs: Arrays) -> dict[str, int]:
+        """Run one batch and return nanoseconds of the parts that can be timed apart, in order; else of `compute` alone.
+
+        The parts are `copy_in`, `preprocess` (where it is not in the graph), `compute`, `copy_out`.
+        """
+        self._check(inputs)
+        return self._phases(inputs)
+
     def __enter__(self) -> Self:
         self._open()
         return self
@@ -70,7 +111,7 @@ class Runner(ABC):
 
     def version(self) -> str:
         """Return the version of the package that runs the model."""
-        return str(importlib.import_module(self.backend).__version__)
+        return str(importlib.import_module(self.package).__version__)
 
     def metadata(self) -> dict[str, str]:
         """Return what the model file says about itself; nothing where the backend cannot tell."""
@@ -81,6 +122,11 @@ class Runner(ABC):
 
     @abstractmethod
     def _infer(self, inputs: Arrays) -> Arrays: ...
+
+    def _phases(self, inputs: Arrays) -> dict[str, int]:
+        start = time.perf_counter_ns()
+        self._infer(inputs)
+        return {"compute": time.perf_counter_ns() - start}
 
     def _close(self) -> None:  # noqa: B027  most backends free everything with the object
         pass
@@ -104,7 +150,27 @@ class Runner(ABC):
 
 def installed(backend: str) -> bool:
     """Return whether a backend's package can be found (not yet that it runs)."""
-    return importlib.util.find_spec(ONNX_BACKENDS[backend][1]) is not None
+    return importlib.util.find_spec(ONNX_BACKENDS[backend].package) is not None
+
+
+def why_absent(backend: str) -> str:
+    """Return what a backend lacks on this machine, as a sentence's end; empty where nothing is seen to lack."""
+    found = ONNX_BACKENDS[backend]
+    if not installed(backend):
+        return f"{found.package} is not installed: pip install 'hwr-export[{found.extra}]'"
+    if found.needs == "an NVIDIA GPU" and not any(Path(p).exists() for p in NVIDIA_DRIVER):
+        return "there is no NVIDIA GPU here (no driver is loaded)"
+    if found.needs == "bf16 arithmetic" and not _has_bf16():
+        return "this processor has no bf16 arithmetic"
+    return ""
+
+
+def _has_bf16() -> bool:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def onnx_runner(
@@ -113,15 +179,16 @@ def onnx_runner(
     """Return a runner of ONNX bytes on a backend by name.
 
     Raises:
-        UsageError: unknown backend, or its package is not installed.
+        UsageError: unknown backend, or this machine lacks what it needs.
     """
     if backend not in ONNX_BACKENDS:
         raise UsageError(f"there is no backend {backend!r}; known: {', '.join(ONNX_BACKENDS)}")
-    target, package, extra = ONNX_BACKENDS[backend]
-    if not installed(backend):
-        raise UsageError(f"the backend {backend} needs the package {package}: pip install 'hwr-export[{extra}]'")
-    module, _, name = target.partition(":")
-    runner: Runner = getattr(importlib.import_module(module), name)(model, spec, threads, outputs)
+    if reason := why_absent(backend):
+        raise UsageError(f"the backend {backend} cannot be used: {reason}")
+    found = ONNX_BACKENDS[backend]
+    module, _, name = found.runner.partition(":")
+    runner: Runner = getattr(importlib.import_module(module), name)(model, spec, threads, outputs, **found.options)
+    runner.backend = backend
     return runner
 
 
@@ -132,6 +199,6 @@ def reader_runner(model: bytes, spec: ModelSpec, threads: int = 1) -> Runner:
         UsageError: no backend is installed.
     """
     for backend in ONNX_BACKENDS:
-        if installed(backend):
+        if not why_absent(backend):
             return onnx_runner(backend, model, spec, threads)
     raise UsageError("no runtime is installed: pip install 'hwr-export[cpu]'")

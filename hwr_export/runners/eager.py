@@ -1,6 +1,11 @@
-"""The eager PyTorch model: the baseline that everything else is compared with. The one runner that imports torch."""
+"""The eager PyTorch model: the baseline that everything else is compared with. The one runner that imports torch.
 
-from collections.abc import Iterator
+Its variants are other ways in which PyTorch may run the same weights; they are measured and never shipped.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -10,23 +15,25 @@ import numpy.typing as npt
 import torch
 
 from hwr_export.checkpoint import Checkpoint, load_checkpoint
-from hwr_export.errors import RunnerError
+from hwr_export.errors import RunnerError, UsageError
 from hwr_export.program import Recognizer, program_from_network
-from hwr_export.runners import Arrays, Runner
+from hwr_export.release import Release
+from hwr_export.runners import EAGER, Arrays, Runner
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
 
 
 class EagerRunner(Runner):
-    backend = "torch"
+    backend = package = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, threads: int = 1) -> None:
+    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, threads: int = 1, variant: str = EAGER) -> None:
         super().__init__(spec, threads)
         self._recognizer = Recognizer(checkpoint.module, spec)
+        self._variant = variant
 
     @classmethod
-    def from_release(cls, path: Path, spec: ModelSpec, threads: int = 1) -> Self:
+    def from_release(cls, path: Path, spec: ModelSpec, threads: int = 1, variant: str = EAGER) -> Self:
         """Load the checkpoint that lies in a release directory."""
-        return cls(load_checkpoint(path), spec, threads)
+        return cls(load_checkpoint(path), spec, threads, variant)
 
     def preprocess(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (N, H, W) -> float32 (N, C, H, W), as the network sees it."""
@@ -83,11 +90,47 @@ class EagerRunner(Runner):
 
     def _open(self) -> None:
         torch.set_num_threads(self.threads)
+        self._call: Callable[..., Any] = self._recognizer
+        if self._variant == "eager-channels-last":
+            self._recognizer = self._recognizer.to(memory_format=torch.channels_last)
+        elif self._variant == "torch-compile":
+            self._call = torch.compile(self._recognizer, dynamic=False)
 
     def _infer(self, inputs: Arrays) -> Arrays:
         try:
-            with torch.inference_mode():
-                outputs = self._recognizer(torch.tensor(inputs[INPUT]))
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self._variant == "eager-bf16"):
+                outputs = self._call(torch.tensor(inputs[INPUT]))
         except (RuntimeError, AssertionError) as err:  # a loaded program asserts its guards
             raise RunnerError(f"the eager model failed: {str(err).splitlines()[0]}") from err
-        return {name: value.numpy() for name, value in zip(OUTPUTS, outputs, strict=True)}
+        return {name: value.float().numpy() for name, value in zip(OUTPUTS, outputs, strict=True)}
+
+    def _phases(self, inputs: Arrays) -> dict[str, int]:
+        if self._variant != EAGER or self._recognizer.takes_pixels:
+            return super()._phases(inputs)
+        with torch.inference_mode():
+            times = [time.perf_counter_ns()]
+            image = torch.tensor(inputs[INPUT])
+            times.append(time.perf_counter_ns())
+            image = self._recognizer.preprocess(image)
+            times.append(time.perf_counter_ns())
+            outputs = self._recognizer.decide(image)
+            times.append(time.perf_counter_ns())
+            for value in outputs:
+                value.numpy().copy()
+            times.append(time.perf_counter_ns())
+        names = ("copy_in", "preprocess", "compute", "copy_out")
+        return {name: b - a for name, a, b in zip(names, times, times[1:], strict=False)}
+
+
+def variant_runner(release: Release, threads: int, variant: str) -> EagerRunner:
+    """Return a release's checkpoint in one of VARIANTS.
+
+    Raises:
+        UsageError: this checkpoint or this machine cannot run it so.
+    """
+    checkpoint = load_checkpoint(release.path)
+    if variant != EAGER and isinstance(checkpoint.module, torch.fx.GraphModule):
+        raise UsageError(f"the backend {variant} cannot be used: a saved program runs as it was traced")
+    if variant == "torch-compile" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        raise UsageError(f"the backend {variant} cannot be used: it needs a C++ compiler")
+    return EagerRunner(checkpoint, release.spec, threads, variant)

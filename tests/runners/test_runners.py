@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 
+from hwr_export import runners
 from hwr_export.datasets import Dataset
 from hwr_export.errors import RunnerError, UsageError
 from hwr_export.release import Release
-from hwr_export.runners import ONNX_BACKENDS, Runner, installed, onnx_runner
+from hwr_export.runners import ONNX_BACKENDS, Runner, installed, onnx_runner, why_absent
 from hwr_export.runners.eager import EagerRunner
 from hwr_export.runners.onnxruntime import open_session
+from hwr_export.runners.release import open_runner
 from hwr_export.spec import INPUT, LOGITS, OUTPUTS, PROBABILITIES
 from tests.conftest import MAX_BATCH
 
-BACKENDS = ["eager", *ONNX_BACKENDS]
+BACKENDS = ["eager", "onnxruntime", "openvino"]
 
 
 def make(backend: str, release: Release) -> Runner:
@@ -29,6 +31,33 @@ def runner(request: pytest.FixtureRequest, release: Release):
 
 def test_every_backend_is_installed_here() -> None:
     assert all(installed(b) for b in ONNX_BACKENDS)
+
+
+def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, release: Release) -> None:
+    monkeypatch.setattr(runners, "NVIDIA_DRIVER", ("/nowhere",))
+    monkeypatch.setattr(runners, "_has_bf16", lambda: False)
+    assert [why_absent(b) for b in ("onnxruntime", "openvino")] == ["", ""]
+    assert why_absent("openvino-bf16") == "this processor has no bf16 arithmetic"
+    with pytest.raises(UsageError, match="onnxruntime-cuda cannot be used: there is no NVIDIA GPU here"):
+        onnx_runner("onnxruntime-cuda", b"", release.spec)
+
+
+@pytest.mark.skipif(bool(why_absent("openvino-bf16")), reason="no bf16 arithmetic in this processor")
+def test_bf16_computes_in_bf16(release: Release, mnist_test: Dataset) -> None:
+    model, images = release.read(release.onnx("fp32")), mnist_test.images[:64]
+    with (
+        onnx_runner("openvino-bf16", model, release.spec) as half,
+        onnx_runner("openvino", model, release.spec) as full,
+    ):
+        apart = np.abs(half.infer_all(images)[LOGITS] - full.infer_all(images)[LOGITS]).max()
+    assert 1e-4 < apart < 1
+
+
+@pytest.mark.parametrize("variant", ["eager-channels-last", "eager-bf16"])
+def test_variants_of_eager_answer_alike(release: Release, mnist_test: Dataset, variant: str) -> None:
+    images = mnist_test.images[:200]
+    with open_runner(release, variant, "fp32") as other, open_runner(release, "eager", "fp32") as eager:
+        assert (other.infer_all(images)[LOGITS].argmax(1) == eager.infer_all(images)[LOGITS].argmax(1)).mean() > 0.98
 
 
 def test_real_digits_are_read(runner: Runner, mnist_test: Dataset) -> None:
@@ -74,7 +103,7 @@ def test_a_wrong_name_is_refused(runner: Runner) -> None:
         runner.infer({"x": np.zeros((1, 28, 28), np.uint8)})
 
 
-@pytest.mark.parametrize("backend", ONNX_BACKENDS)
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("cut", [0, 100, -50])
 def test_a_truncated_model_is_one_sentence(release: Release, backend: str, cut: int) -> None:
     model = release.read(release.onnx("fp32"))[:cut]

@@ -1,0 +1,71 @@
+"""Two bench documents of one machine -> FASTER, SLOWER, SAME or AMBIGUOUS for everything that both measured.
+
+Each round is divided by the yardstick of that round: a machine that was slower all along changes nothing.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr_export.errors import UsageError
+from hwr_export.latency import Samples, ratio
+
+TOLERANCE = 0.05
+KEY = ("backend", "precision", "batch", "threads")
+
+
+def load_bench(path: Path) -> dict[str, Any]:
+    """Read a `bench.json` (or a release that holds one).
+
+    Raises:
+        UsageError: there is none, or it was written by a version that kept no rounds.
+    """
+    file = path / "bench.json" if path.is_dir() else path
+    try:
+        document = json.loads(file.read_bytes())
+        if document["schema"] != 2 or not all(c["rounds_us"] for c in document["cells"]):
+            raise UsageError(f"{file} has no rounds to compare with: it is of schema {document['schema']}, expected 2")
+    except OSError as err:
+        raise UsageError(f"{file} cannot be read: {err.strerror}") from err
+    except (ValueError, KeyError, TypeError) as err:
+        raise UsageError(f"{file} is no report of `hwr-export bench`: {err}") from err
+    return dict(document)
+
+
+def compare(new: dict[str, Any], old: dict[str, Any], tolerance: float = TOLERANCE) -> dict[str, Any]:
+    """Return an answer for every backend, precision, batch and thread count that both measured.
+
+    Args:
+        tolerance: a fraction; a ratio within it is no difference.
+
+    Raises:
+        UsageError: they are of different machines, or have nothing in common.
+    """
+    machines = [(d["machine"]["cpu"], d["machine"]["cores"]) for d in (new, old)]
+    if machines[0] != machines[1]:
+        raise UsageError(
+            "the two were measured on different machines: " + " and ".join(f"{cpu}, {n} cores" for cpu, n in machines)
+        )
+    cells = {tuple(c[k] for k in KEY): c for c in new["cells"]}
+    others = {tuple(c[k] for k in KEY): c for c in old["cells"]}
+    common = [key for key in cells if key in others]
+    if not common:
+        raise UsageError("the two measured nothing in common; choose the same --backend, --batch and --threads")
+    found = []
+    for key in common:
+        r = ratio(_rounds(cells[key]), _rounds(others[key]))
+        numbers = {"ratio": round(r.value, 4), "ratio_ci": [round(r.low, 4), round(r.high, 4)]}
+        found.append(dict(zip(KEY, key, strict=True)) | {"answer": r.answer(tolerance)} | numbers)
+    return {
+        "tolerance": tolerance,
+        "regression": any(c["answer"] == "SLOWER" for c in found),
+        "not_in_both": [list(key) for key in cells.keys() ^ others.keys()],
+        "noisy": [noise for d in (new, old) for w in d["watches"] for noise in w["noisy"]],
+        "cells": found,
+    }
+
+
+def _rounds(cell: dict[str, Any]) -> Samples:
+    return np.asarray(np.divide(cell["rounds_us"], cell["yardstick_us"]), dtype=np.float64)

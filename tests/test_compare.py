@@ -1,0 +1,79 @@
+"""Bench documents made by hand, whose every ratio is known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwr_export.compare import compare, load_bench
+from hwr_export.errors import UsageError
+from hwr_export.measurement import ROUNDS
+
+MACHINE = {"cpu": "Some CPU", "cores": 2}
+
+
+def document(
+    factor: float = 1.0, pace: float = 1.0, seed: int = 0, backends: tuple[str, ...] = ("onnxruntime",)
+) -> dict:
+    """`factor` slows the backend down, `pace` the whole machine."""
+    rng = np.random.default_rng(seed)
+    cells = [
+        {
+            "backend": b,
+            "precision": "fp32",
+            "batch": 1,
+            "threads": 1,
+            "rounds_us": (100 * factor * pace * rng.lognormal(0, 0.02, ROUNDS)).tolist(),
+            "yardstick_us": (300 * pace * rng.lognormal(0, 0.01, ROUNDS)).tolist(),
+        }
+        for b in backends
+    ]
+    return {"schema": 2, "machine": MACHINE, "watches": [{"noisy": []}], "cells": cells}
+
+
+@pytest.mark.parametrize(("factor", "answer"), [(1.0, "SAME"), (1.1, "SLOWER"), (0.9, "FASTER"), (1.04, "AMBIGUOUS")])
+def test_known_ratios(factor: float, answer: str) -> None:
+    found = compare(document(factor, seed=1), document())
+    assert [c["answer"] for c in found["cells"]] == [answer]
+    assert found["regression"] == (answer == "SLOWER")
+    assert found["cells"][0]["ratio"] == pytest.approx(factor, rel=0.03)
+
+
+def test_a_slower_machine_is_not_a_slower_backend() -> None:
+    assert compare(document(pace=1.3, seed=1), document())["cells"][0]["answer"] == "SAME"
+
+
+def test_what_one_of_them_lacks_is_said() -> None:
+    found = compare(document(backends=("onnxruntime", "openvino")), document())
+    assert found["not_in_both"] == [["openvino", "fp32", 1, 1]]
+
+
+def test_different_machines_are_refused() -> None:
+    other = document() | {"machine": {"cpu": "Other CPU", "cores": 2}}
+    with pytest.raises(UsageError, match="different machines: Some CPU, 2 cores and Other CPU, 2 cores"):
+        compare(document(), other)
+
+
+def test_nothing_in_common_is_refused() -> None:
+    with pytest.raises(UsageError, match="nothing in common"):
+        compare(document(backends=("openvino",)), document())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no report of `hwr-export bench`"),
+        ("[]", "is no report"),
+        (json.dumps({"schema": 1, "cells": []}), "of schema 1, expected 2"),
+        (None, "cannot be read"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "bench.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_bench(path)
+    path.write_text(json.dumps(document()))
+    assert load_bench(path) == load_bench(tmp_path) == document()
