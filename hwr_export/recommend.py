@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hwr_export.engine.products import PRODUCTS
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.evidence import evidence, verdict_in
 from hwr_export.release import BENCH, PARITY, Release
@@ -87,7 +88,7 @@ def _evidence(release: Release, path: str, command: str) -> dict[str, Any]:
 
 
 def _is_on(backend: str, target: Target) -> bool:
-    on_gpu = backend in ONNX_BACKENDS and ONNX_BACKENDS[backend].needs == "an NVIDIA GPU"
+    on_gpu = backend in PRODUCTS or (backend in ONNX_BACKENDS and ONNX_BACKENDS[backend].needs == "an NVIDIA GPU")
     return target == "any" or (target == "gpu") == on_gpu
 
 
@@ -124,17 +125,19 @@ def _choices(
     for key, cell in verdicts.items():
         if key not in latencies:
             continue
-        model, reference = release.onnx(key[1]), latencies.get((key[0], FLOAT))
+        reference = latencies.get((key[0], FLOAT))
+        path = cell["file"]["path"] if "file" in cell else release.onnx(key[1]).path
+        shipped = release.entry(path) or release.onnx(key[1])
         choices.append(
             Choice(
                 backend=key[0],
                 precision=key[1],
-                path=model.path,
+                path=path,
                 verdict=cell["verdict"],
                 error_percent=None if cell["accuracy"] is None else round(100 * (1 - cell["accuracy"]), 4),
                 latency_us=latencies[key],
                 tail_us=_tail(found[key]),
-                size_bytes=model.size_bytes,
+                size_bytes=shipped.size_bytes,
                 speedup=None if reference is None else round(reference / latencies[key], 3),
             )
         )

@@ -3,7 +3,6 @@
 A roofline of each file on each backend (Williams et al. 2009), with the machine's own peaks measured in the same run.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,17 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hwr_export.bench import BenchConfig, images_of, most_first, on_processors, subjects_of
 from hwr_export.card import write_card
 from hwr_export.files import json_bytes
-from hwr_export.latency import spread
 from hwr_export.layers import Layer, layers, total
-from hwr_export.machine import Moment, machine_facts, watched
-from hwr_export.measurement import Images, Progress, measure
+from hwr_export.machine import machine_facts
+from hwr_export.measurement import Images, Progress
 from hwr_export.peaks import measure_peaks
 from hwr_export.release import PROFILE, Release
-from hwr_export.runners import ONNX_BACKENDS, VARIANTS, why_absent
-from hwr_export.runners.release import open_runner
+from hwr_export.runners import ONNX_BACKENDS, why_absent
+from hwr_export.subjects import BenchConfig, Subject, Subjects, images_of
 
 HALF = 0.5  # what takes half of the time, or reaches half of a roof, binds
 ARITHMETIC = {"fp32": "fp32", "fp16": "fp32", "bf16": "bf16", "int8": "int8", "int8-cpu": "int8"}
@@ -84,33 +81,21 @@ def profile(
         RunnerError: a graph whose shapes cannot be inferred.
     """
     release.require_writable()
-    subjects = [s for s in subjects_of(release, config)[0] if s.backend not in VARIANTS]
+    subjects = Subjects(release, config, variants=())
     images, source = images_of(release, config)
     graphs = {str(m.precision): layers(release.read(m)) for m in release.by_role("onnx")}
-    rng = random.Random(config.seed)
-    start = Moment.now()
-    peaks, scaling, watches = {}, [], []
-    for threads in most_first(config.threads):
-        with on_processors(threads):
-            say(f"what {threads} thread(s) of this machine can do")
-            peaks[threads] = measure_peaks(threads)
-            runners = [open_runner(release, *subject, threads) for subject in subjects]
-            points: list[list[float]] = [[] for _ in runners]
-            for runner in runners:
-                runner.__enter__()
-            try:
-                for batch in config.batches:
-                    say(f"batch {batch}, {threads} thread(s)")
-                    before = Moment.now()
-                    found, ticks = measure(runners, images, batch, config.seconds, rng, progress)
-                    watches.append({"batch": batch} | watched(start, before, Moment.now(), threads, spread(ticks)))
-                    for of, one in zip(points, found, strict=True):
-                        of.append(float(np.median(one.samples)))
-            finally:
-                for runner in runners:
-                    runner.__exit__(None, None, None)
-        for subject, times in zip(subjects, points, strict=True):
-            scaling.append(_scaled(subject, threads, config.batches, times, graphs, peaks[threads]))
+    peaks, watches = dict[int, dict[str, Any]](), []
+    times: dict[tuple[Subject, int], list[tuple[int, float]]] = {}
+    for turn in subjects.turns(images, say, progress):
+        watches.append(turn.watch)
+        for subject, one in turn.found.items():
+            times.setdefault((subject, turn.threads), []).append((turn.batch, float(np.median(one.samples))))
+        if turn.threads not in peaks:
+            say(f"what {turn.threads} thread(s) of this machine can do")
+            peaks[turn.threads] = measure_peaks(turn.threads)
+    scaling = [
+        _scaled(s, n, points, graphs, peaks[n]) for (s, n), points in times.items() if s.backend in ONNX_BACKENDS
+    ]
     document = {
         "schema": 1,
         "release": {"name": release.manifest.name, "manifest_sha256": release.manifest_sha256},
@@ -131,14 +116,14 @@ def profile(
 
 
 def _scaled(
-    subject: tuple[str, str],
+    subject: Subject,
     threads: int,
-    batches: Sequence[int],
-    times: Sequence[float],
+    points: Sequence[tuple[int, float]],
     graphs: dict[str, list[Layer]],
     peaks: dict[str, Any],
 ) -> dict[str, Any]:
     backend, precision = subject
+    batches, times = zip(*points, strict=True)
     arithmetic = ARITHMETIC[ONNX_BACKENDS[backend].computes or precision]
     peak, sums = peaks[arithmetic], total(graphs[precision])
     line = fit_line(batches, times)
@@ -151,7 +136,7 @@ def _scaled(
         "us_per_image": round(line.us_per_image, 3),
         "points": [
             bound(line, n, t, sums["flop"], sums["bytes"], peak["gflops"] * 1e9, peaks["memory_gb_s"] * 1e9)
-            for n, t in zip(batches, times, strict=True)
+            for n, t in points
         ]
         if peak
         else [],

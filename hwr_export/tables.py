@@ -1,6 +1,6 @@
 """Documents that commands print as JSON -> tables and sentences for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hwr_export.console import Struck
@@ -37,7 +37,16 @@ def parity_notes(document: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: stage at fault: {cell['stage'] or 'unknown'}{fault}: {cell['stage_reason']}"
         if "bisect" in cell:
             yield f"{name}: {_parting(cell['bisect'])}"
-    yield from (f"{plan['path']}: not run here: {plan['reason']}" for plan in document["not_run"])
+    not_run = _by_reason((plan["path"], plan["reason"]) for plan in document["not_run"])
+    yield from (f"not run here: {paths}: {reason}" for reason, paths in not_run.items())
+
+
+def _by_reason(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return (name, reason) pairs as reason -> the names it holds for: one cause is said once."""
+    together: dict[str, list[str]] = {}
+    for name, reason in found:
+        together.setdefault(reason, []).append(name)
+    return {reason: ", ".join(names) for reason, names in together.items()}
 
 
 def read_table(result: dict[str, Any]) -> Table:
@@ -100,7 +109,8 @@ def bench_table(result: dict[str, Any]) -> Table:
 
 def bench_notes(result: dict[str, Any]) -> list[str]:
     """Return what a reader of the table must know: what is absent, what noise there was, and what was not judged."""
-    notes = [f"{missing['backend']} not measured: {missing['reason']}" for missing in result["absent"]]
+    absent = _by_reason((missing["backend"], missing["reason"]) for missing in result["absent"])
+    notes = [f"not measured: {names}: {reason}" for reason, names in absent.items()]
     notes += noise_notes(result)
     if any(c["verdict"] is None and c["backend"] not in VARIANTS for c in result["cells"]):
         notes.append(f"Not every file was judged: run `hwr-export parity` on {result['release']['name']}.")

@@ -26,7 +26,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hwr_export.bench import TIMED, on_processors  # noqa: E402
+from hwr_export.bench import TIMED  # noqa: E402
 from hwr_export.cold import start_up  # noqa: E402
 from hwr_export.datasets import load_mnist  # noqa: E402
 from hwr_export.evidence import evidence, verdict_in  # noqa: E402
@@ -38,6 +38,7 @@ from hwr_export.release import PARITY, Release, is_for  # noqa: E402
 from hwr_export.runners import EAGER, Arrays, Runner  # noqa: E402
 from hwr_export.runners.release import open_runner  # noqa: E402
 from hwr_export.spec import INPUT, LOGITS, PROBABILITIES, ModelSpec  # noqa: E402
+from hwr_export.subjects import on_processors  # noqa: E402
 
 RELEASE = Path("exported") / "digits"
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "olive-ai", "nvidia-modelopt", "numpy")

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ STEP_SECONDS = 1800
 PYTHON = "python"  # stands for this interpreter in the commands that are recorded
 TRACKED = ("torch", "onnx", "onnxruntime", "tensorrt", "cuda-", "nvidia-", "numpy", "hwr")
 PROVIDERS = {  # backend -> ONNX Runtime's name of it
-    "onnxruntime/CUDA": "CUDAExecutionProvider",
-    "onnxruntime/TensorRT": "TensorrtExecutionProvider",
-    "onnxruntime/TensorRT-RTX": "NvTensorRTRTXExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+    "onnxruntime-tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
 }
 QUERY = "name,driver_version,compute_cap,memory.total,power.limit,clocks.max.sm,clocks.sm,temperature.gpu"
 JETSON_TOOLS = {  # what -> command, seconds that it may take (tegrastats never ends)
@@ -81,7 +81,7 @@ def main() -> int:
     document: dict[str, Any] = {
         "schema": 1,
         "kind": "jetson" if asked.jetson else "gpu",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
         "gpu": gpus(),
@@ -193,10 +193,9 @@ def plan_steps(here: Here, work: Path, jetson: bool) -> Iterator[Step]:
         missing = here.no_gpu or here.no_onnxruntime
         if not missing and provider not in here.providers:
             missing = f"this onnxruntime has no {provider}; that of 'hwr-export[gpu]' has the first two, [cpu] has none"
-        run = [PYTHON, "scripts/onnxruntime_provider.py"]
         chosen = [reference, "--backend", backend, "--json"]
-        yield Step(f"{backend}/parity", [*run, "parity", *chosen, *baseline], absent=missing)
-        yield Step(f"{backend}/bench", [*run, "bench", *chosen, "--seconds", "1"], absent=missing)
+        yield Step(f"{backend}/parity", [*hwr, "parity", *chosen, *baseline], absent=missing)
+        yield Step(f"{backend}/bench", [*hwr, "bench", *chosen, "--seconds", "1"], absent=missing)
     for product in ("tensorrt",) if jetson else ("tensorrt_rtx", "tensorrt"):
         missing = "" if importlib.util.find_spec(product) else f"{product} is not installed"
         build = [*hwr, "trt", reference, "--product", product, "--json"]
@@ -206,8 +205,8 @@ def plan_steps(here: Here, work: Path, jetson: bool) -> Iterator[Step]:
         yield Step(f"{product}/native", [*build, "--native", *margin], absent=missing)
         compare = [*hwr, "parity", reference, "--backend", product, "--json", *baseline]
         yield Step(f"{product}/parity", compare, absent=missing)
-        time_plans = [PYTHON, "scripts/plan_latency.py", reference, product]
-        yield Step(f"{product}/bench", time_plans, absent=missing)
+        measure = [*hwr, "bench", reference, "--backend", product, "--seconds", "1", "--json"]
+        yield Step(f"{product}/bench", measure, absent=missing)
 
 
 def run_all(steps: list[Step]) -> None:

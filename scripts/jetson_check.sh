@@ -20,16 +20,15 @@ while (($#)); do
 done
 
 python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    echo "Python 3.11 or later is needed, with a TensorRT module for it; name one with: PYTHON=python3.12 $0" >&2
-    echo "JetPack 6 comes with Python 3.10 and a TensorRT module for that alone (docs/tensorrt.md)." >&2
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
+    echo "Python 3.10 or later is needed, with a TensorRT module for it; name one with: PYTHON=python3.10 $0" >&2
     exit 2
 }
 if [[ -z $here ]]; then
     [[ -x $root/.venv-jetson/bin/python ]] || "$python" -m venv --system-site-packages "$root/.venv-jetson" || exit 2
     python=$root/.venv-jetson/bin/python
     pip=("$python" -m pip install --quiet --disable-pip-version-check)
-    "${pip[@]}" -c "$root/constraints.txt" -e "${root}[cpu]" onnx || exit 2
+    "${pip[@]}" -e "${root}[cpu]" onnx || exit 2  # constraints.txt is for newer Pythons than JetPack 6 has
     # cuda-python's major version is that of the CUDA which JetPack brings.
     cuda=$(sed -n 's/.*"version" *: *"\([0-9]*\)\..*/\1/p' /usr/local/cuda/version.json | head -n 1)
     "${pip[@]}" "cuda-python==${cuda:?/usr/local/cuda/version.json names no version}.*" || exit 2

@@ -103,7 +103,7 @@ def peers() -> str:
     columns = list(dict.fromkeys((c["batch"], c["threads"]) for c in found["cells"]))
     rows = []
     for p in found["parity"]:
-        cells = [latency[p["name"], p["backend"], *column] for column in columns]
+        cells = [latency[(p["name"], p["backend"], *column)] for column in columns]
         size = found["size_bytes"].get(p["name"])
         rows.append(
             (

@@ -5,12 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwr_export.bench import BenchConfig, bench, most_first, on_processors
-from hwr_export.errors import ReleaseError, UsageError
+from hwr_export.bench import bench
+from hwr_export.errors import ReleaseError, RunnerError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.measurement import ROUNDS
+from hwr_export.native import NativeConfig, build_native
 from hwr_export.release import BENCH, BENCH_SAMPLES, PARITY, Release
+from hwr_export.subjects import BenchConfig, most_first, on_processors
 from tests.conftest import one_json
+from tests.engine.test_api import VERSIONS
+from tests.machine import Machine
 
 
 def test_the_document(release_dir: Path, hwr) -> None:
@@ -72,7 +76,7 @@ def test_without_torch_the_rest_is_measured_and_said(release_dir: Path, hwr_proc
 
 def test_what_is_not_here_is_listed_with_the_reason(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hwr_export.runners.NVIDIA_DRIVER", ("/nowhere",))
-    monkeypatch.setattr("hwr_export.bench.VARIANTS", {"eager": "fp32"})
+    monkeypatch.setattr("hwr_export.subjects.VARIANTS", {"eager": "fp32"})
     absent = bench(release, BenchConfig(batches=(1,), seconds=0.01, starts=0))["absent"]
     reasons = {a["backend"]: a["reason"] for a in absent}
     assert reasons["onnxruntime-cuda"] == reasons["onnxruntime-tensorrt"]
@@ -125,6 +129,33 @@ def test_the_most_threads_are_measured_first(release: Release) -> None:
     with on_processors(1):
         assert len(os.sched_getaffinity(0)) == 1
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_plans_are_measured_like_files(
+    release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
+) -> None:
+    """On fakes of CUDA and TensorRT: the times mean nothing."""
+    machine = Machine(monkeypatch, tmp_path, version)
+    build_native(release, NativeConfig(product=machine.product))
+    config = BenchConfig(batches=(1, 16), seconds=0.01, backends=(machine.product,))
+    cells = bench(Release.open(release.path), config)["cells"]
+    plans = [c for c in cells if c["backend"] != "eager"]
+    assert [(c["backend"], c["precision"], c["batch"]) for c in plans] == [
+        (machine.product, "fp32", 1),
+        (machine.product, "fp32", 16),
+    ]
+    assert all(0 < c["p50_us"] <= c["p90_us"] for c in plans)
+    engine = next(f for f in Release.open(release.path).manifest.files if f.role == "engine")
+    (release.path / engine.path).write_bytes(b"junk" * 50)
+    machine.has()
+    with pytest.raises(RunnerError, match="is not the file the manifest vouches for"):
+        bench(Release.open(release.path), config)
+
+
+def test_a_plan_asked_for_that_is_not_there_is_refused(release: Release) -> None:
+    with pytest.raises(UsageError, match="no plan of tensorrt_rtx runs here: the release has none"):
+        bench(release, BenchConfig(batches=(1,), backends=("tensorrt_rtx",)))
 
 
 def test_an_unknown_backend_is_refused_before_anything_is_measured(release: Release) -> None:

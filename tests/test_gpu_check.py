@@ -12,13 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hwr_export.errors import RunnerError
-from hwr_export.native import NativeConfig, build_native
-from hwr_export.release import Release
 from tests.conftest import ROOT
-from tests.engine.test_api import VERSIONS
 from tests.test_docs import load_script
-from tests.test_native import PATH, Machine
 
 OF_THIS_CHECKOUT = os.environ | {"PYTHONPATH": str(ROOT)}
 
@@ -57,7 +52,7 @@ def test_without_a_gpu_each_step_says_why_it_is_absent(tmp_path: Path, bare: dic
     steps = {step["name"]: step for step in document["steps"]}
     assert {n for n, s in steps.items() if s["status"] == "ok"} == {"doctor", "fetch", "tensorrt_rtx/build"}
     assert [e["targets"] for e in steps["tensorrt_rtx/build"]["result"]["engines"]][:2] == [["sm80"], ["sm86"]]
-    for name in ("train", "export", "onnxruntime/CUDA/parity", "onnxruntime/TensorRT/bench", "tensorrt_rtx/native"):
+    for name in ("train", "export", "onnxruntime-cuda/parity", "onnxruntime-tensorrt/bench", "tensorrt_rtx/native"):
         assert steps[name]["status"] == "absent"
         assert steps[name]["reason"] == "there is no NVIDIA GPU here, or no driver: nvidia-smi is not installed"
         assert f"absent  {name}: there is no NVIDIA GPU here" in done.stdout
@@ -155,52 +150,10 @@ def test_every_command_it_would_run_is_one_that_exists(check, tmp_path: Path) ->
 
     here = check.Here("", "", "", "", tuple(check.PROVIDERS.values()))
     steps = list(check.plan_steps(here, tmp_path, jetson=False))
-    assert {"onnxruntime/CUDA/parity", "tensorrt_rtx/native", "tensorrt/bench"} <= {s.name for s in steps}
-    for step in (s for s in steps if "scripts/plan_latency.py" not in s.command):
+    assert {"onnxruntime-cuda/parity", "tensorrt_rtx/native", "tensorrt/bench"} <= {s.name for s in steps}
+    for step in steps:
         group = train if step.command[1:3] == ["-m", "train"] else hwr_export
-        name, *arguments = step.command[2:] if "onnxruntime_provider" in step.command[1] else step.command[3:]
+        name, *arguments = step.command[3:]
         command = group.commands[name]
         with click.Context(command, parent=click.Context(group, **group.context_settings)) as context:
             command.parse_args(context, arguments)
-
-
-def test_a_provider_that_is_not_there_is_never_a_success(release_dir: Path) -> None:
-    """ONNX Runtime falls back to the CPU and says nothing."""
-    script = [sys.executable, "scripts/onnxruntime_provider.py", "parity", release_dir, "--backend", "onnxruntime/CUDA"]
-    words = ["--baseline", "goldens", "--json"]
-    done = subprocess.run(
-        [*script, *words], capture_output=True, text=True, check=False, cwd=ROOT, env=OF_THIS_CHECKOUT
-    )
-    assert done.returncode == 1, done.stderr
-    (cell,) = json.loads(done.stdout)["cells"]
-    assert cell["verdict"] == "FAIL"
-    assert "was asked for CUDAExecutionProvider and came up on CPUExecutionProvider" in " ".join(cell["reasons"])
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_plans_are_timed_on_what_runs_them(
-    release: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
-) -> None:
-    """On fakes of CUDA and TensorRT: every plan has a cell for every batch it takes. The times mean nothing."""
-    machine = Machine(monkeypatch, tmp_path, version)
-    build_native(release, NativeConfig(product=machine.product))
-    script = load_script("plan_latency")
-    monkeypatch.setattr(script, "SECONDS", 0.01)
-    monkeypatch.setattr(script, "BATCHES", (1, 16, 17))
-    document = script.latencies(Release.open(release.path), machine.product)
-    assert [(c["path"], c["precision"], c["batch"]) for c in document["cells"]] == [
-        (PATH, "fp32", 1),
-        (PATH, "fp32", 16),
-    ]
-    assert all(0 < c["p50_us"] <= c["p90_us"] and c["backend"] == machine.product for c in document["cells"])
-    (release.path / PATH).write_bytes(b"junk" * 50)
-    machine.has()
-    with pytest.raises(RunnerError, match="is not the file the manifest vouches for"):
-        script.latencies(Release.open(release.path), machine.product)
-
-
-def test_no_plan_to_time_is_a_failure(release_dir: Path) -> None:
-    command = [sys.executable, "scripts/plan_latency.py", release_dir, "tensorrt_rtx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=OF_THIS_CHECKOUT)
-    assert done.returncode == 1
-    assert done.stderr == "Error: no plan of tensorrt_rtx runs here: the release has none\n"

@@ -85,10 +85,10 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure latency against the eager model, all backends interleaved in one run."""
-    from hwr_export.bench import BenchConfig
     from hwr_export.bench import bench as run
     from hwr_export.compare import compare, load_bench
     from hwr_export.release import Release
+    from hwr_export.subjects import BenchConfig
     from hwr_export.tables import bench_notes, bench_table, compare_table
 
     opened = Release.open(release)
@@ -138,8 +138,8 @@ def profile(
     """Tell where the time goes: scaling over batch and threads, layers, and how near to what this machine can do."""
     import os
 
-    from hwr_export.bench import BenchConfig
     from hwr_export.release import Release
+    from hwr_export.subjects import BenchConfig
     from hwr_export.tables import layers_table, noise_notes, scaling_table
 
     opened = Release.open(release)

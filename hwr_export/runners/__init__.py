@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Self
 
 from hwr_export.errors import RunnerError, UsageError
 from hwr_export.spec import INPUT, OUTPUTS, ModelSpec
@@ -47,6 +48,9 @@ ONNX_BACKENDS = {
     "openvino-bf16": Backend(_OPENVINO, "openvino", "openvino", "bf16 arithmetic", "bf16", {"hint": "bf16"}),
     "onnxruntime-cuda": Backend(_ORT, "onnxruntime", "gpu", "an NVIDIA GPU", options={"provider": "CUDA"}),
     "onnxruntime-tensorrt": Backend(_ORT, "onnxruntime", "gpu", "an NVIDIA GPU", options={"provider": "Tensorrt"}),
+    "onnxruntime-tensorrt-rtx": Backend(
+        _ORT, "onnxruntime", "gpu", "an NVIDIA GPU", options={"provider": "NvTensorRTRTX"}
+    ),
 }
 
 
@@ -160,9 +164,17 @@ def why_absent(backend: str) -> str:
         return f"{found.package} is not installed: pip install 'hwr-export[{found.extra}]'"
     if found.needs == "an NVIDIA GPU" and not any(Path(p).exists() for p in NVIDIA_DRIVER):
         return "there is no NVIDIA GPU here (no driver is loaded)"
+    if found.needs == "an NVIDIA GPU" and found.options["provider"] not in _providers():
+        return f"the installed onnxruntime has no provider {found.options['provider']}"
     if found.needs == "bf16 arithmetic" and not _has_bf16():
         return "this processor has no bf16 arithmetic"
     return ""
+
+
+def _providers() -> set[str]:
+    import onnxruntime
+
+    return {name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()}
 
 
 def _has_bf16() -> bool:

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import Self
 
 from hwr_export.checkpoint import Checkpoint, load_checkpoint
 from hwr_export.errors import RunnerError, UsageError

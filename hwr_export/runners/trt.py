@@ -63,7 +63,7 @@ class TrtRunner(Runner):
         outputs: Sequence[str] = OUTPUTS,
     ) -> None:
         super().__init__(spec, outputs=outputs)
-        self.backend = trt.__name__
+        self.backend = self.package = trt.__name__
         self._plan = plan
         self._trt = trt
         self._cache = cache

@@ -84,7 +84,7 @@ def test_here_without_a_gpu_they_are_listed_with_the_reason(release_dir: Path, h
     (plan,) = one_json(result.stdout)["not_run"]
     assert plan["path"] == RTX_PATH
     assert "there is no NVIDIA GPU that works" in plan["reason"]
-    assert f"{RTX_PATH}: not run here: " in hwr("parity", release_dir, "--baseline", "goldens").stdout
+    assert f"not run here: {RTX_PATH}: " in hwr("parity", release_dir, "--baseline", "goldens").stdout
     asked = hwr("parity", release_dir, "--baseline", "goldens", "--backend", "tensorrt_rtx")
     assert asked.exit_code == 2
     assert "no plan of tensorrt_rtx runs here" in asked.stderr

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwr_export.bench import BenchConfig, bench
+from hwr_export.bench import bench
 from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import REPORT, Release
 from hwr_export.report import write_report
+from hwr_export.subjects import BenchConfig
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -48,7 +49,7 @@ def evidence(shown: Path, tmp_path: Path) -> Release:
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     if CHROMIUM is None:
-        pytest.skip("no Chromium is installed here")
+        pytest.fail("the page is tested in a real browser: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
