@@ -34,7 +34,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "article-cnn": ArticleCNN,
     "edge": EdgeNet,
     "edge-s": partial(EdgeNet, channels=(8, 16, 24, 24), dropout=0.0),
-    "edge-m": partial(EdgeNet, channels=(16, 32, 48, 48)),
+    "edge-m": partial(EdgeNet, channels=(16, 32, 48, 48), stem_stride=2, project=False),
     "resnet18": _resnet("resnet18"),
     "resnet34": _resnet("resnet34"),
     "torchvision": _torchvision,
