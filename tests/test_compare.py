@@ -1,6 +1,7 @@
-"""Bench documents made by hand, whose every ratio is known."""
+"""Bench documents made by hand, whose every ratio is known, and one backend that is really slowed down."""
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 
 from hwr_export.compare import compare, load_bench
 from hwr_export.errors import UsageError
-from hwr_export.measurement import ROUNDS
+from hwr_export.latency import round_medians
+from hwr_export.measurement import ROUNDS, measure
+from hwr_export.release import Release
+from hwr_export.runners import Arrays, Runner
+from hwr_export.spec import INPUT, PROBABILITIES, ModelSpec
 
 MACHINE = {"cpu": "Some CPU", "cores": 2}
 
@@ -77,3 +82,38 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message:
         load_bench(path)
     path.write_text(json.dumps(document()))
     assert load_bench(path) == load_bench(tmp_path) == document()
+
+
+class Work(Runner):
+    """So many units of work that never changes, and an answer."""
+
+    backend, package = "work", "numpy"
+
+    def __init__(self, spec: ModelSpec, units: int) -> None:
+        super().__init__(spec)
+        self.units, self._values = units, np.random.default_rng(1).random(2_000, dtype=np.float32)
+
+    def _open(self) -> None: ...
+
+    def _infer(self, inputs: Arrays) -> Arrays:
+        for _ in range(self.units):
+            np.exp(np.sort(self._values))
+        return {PROBABILITIES: np.ones((len(inputs[INPUT]), 1), np.float32)}
+
+
+def measured(release: Release, units: int, seconds: float) -> dict:
+    images = np.zeros((64, *release.spec.image_shape), np.uint8)
+    (one,), ticks = measure([Work(release.spec, units)], images, 1, seconds, random.Random(0))
+    cell = {"backend": "work", "precision": "fp32", "batch": 1, "threads": 1}
+    rounds = {"rounds_us": round_medians(one.samples).tolist(), "yardstick_us": ticks.tolist()}
+    return {"machine": {"cpu": "this", "cores": 1}, "watches": [{"noisy": []}], "cells": [cell | rounds]}
+
+
+@pytest.mark.parametrize(("units", "answer"), [(22, "SLOWER"), (20, "SAME")])
+def test_an_injected_slowdown_of_a_tenth_is_called_slower(release: Release, units: int, answer: str) -> None:
+    """Work that is really done and really timed; AMBIGUOUS means, as documented, to measure longer."""
+    for seconds in (0.2, 0.5, 1.0, 2.0, 4.0):
+        found = compare(measured(release, units, seconds), measured(release, 20, seconds))["cells"][0]
+        if found["answer"] != "AMBIGUOUS":
+            break
+    assert found["answer"] == answer, found
