@@ -105,6 +105,7 @@ def _apart(turn: Turn, subject: Subject, images: Images, seconds: float) -> dict
         "phases_us": {name: round(us, 2) for name, us in phases(runner, images, batch).items()},
         "offline_images_per_s": round(offline, 1),
         "joules_per_image": joules,
+        "device_memory_bytes": runner.device_memory_bytes(),
     }
 
 

@@ -5,6 +5,7 @@ fault is the code that the n-th call of a function answers with. `live` is what 
 """
 
 import ctypes
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
@@ -49,6 +50,8 @@ class FakeCuda(ModuleType):
         self._graphs: dict[int, list[Work]] = {}
         self._queue: list[Work] = []
         self._recording: list[Work] | None = None
+        self._times: dict[int, float] = {}
+        self.memory = 1 << 30
         self.launches = 0
         self.device = {"name": b"Fake GPU", "major": 8, "minor": 7}
         self.driver_version = 12060
@@ -89,6 +92,23 @@ class FakeCuda(ModuleType):
         for work in queue:
             work()
         return (cudaError_t.cudaSuccess,)
+
+    def cudaEventCreate(self) -> tuple:
+        return cudaError_t.cudaSuccess, self._new("event", 8)
+
+    def cudaEventDestroy(self, event: int) -> tuple:
+        return self._free(event, "event")
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple:
+        self.put(lambda: self._times.__setitem__(event, time.perf_counter()))
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple:
+        return cudaError_t.cudaSuccess, 1e3 * (self._times[end] - self._times[start])
+
+    def cudaMemGetInfo(self) -> tuple:
+        used = sum(len(keeps) for kind, keeps in self.live.values() if kind == "device")  # type: ignore[arg-type]
+        return cudaError_t.cudaSuccess, self.memory - used, self.memory
 
     def cudaMalloc(self, size: int) -> tuple:
         return cudaError_t.cudaSuccess, self._new("device", size)

@@ -121,6 +121,10 @@ class Runner(ABC):
         """Return what the model file says about itself; nothing where the backend cannot tell."""
         return {}
 
+    def device_memory_bytes(self) -> int | None:
+        """Return what it holds of an accelerator's memory; None where there is none, or it cannot be told."""
+        return None
+
     @abstractmethod
     def _open(self) -> None: ...
 

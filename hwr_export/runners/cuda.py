@@ -5,7 +5,8 @@ Every return code goes through `call`. A `Cuda` owns what it hands out and frees
 
 import ctypes
 import importlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any
@@ -37,7 +38,7 @@ def load_cuda() -> ModuleType:
 
 
 def call(cuda: ModuleType, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
-    """Call CUDA and return what it gives beside its return code; None where that is nothing.
+    """Call CUDA and return what it gives beside its return code: nothing, a value or a tuple.
 
     Raises:
         RunnerError: any code but success; the message has CUDA's own words.
@@ -47,6 +48,8 @@ def call(cuda: ModuleType, function: Callable[..., tuple[Any, ...]], *arguments:
         _, text = cuda.cudaGetErrorString(code)
         hint = f"; {HINTS[code.name]}" if code.name in HINTS else ""
         raise RunnerError(f"{function.__name__} failed: {text.decode()} ({code.name}, {int(code)}){hint}")
+    if len(values) > 1:
+        return tuple(values)
     return values[0] if values else None
 
 
@@ -105,6 +108,29 @@ class Cuda:
         """Put the copy of device memory to a pinned array on the stream."""
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call(self._cuda.cudaMemcpyAsync, host.ctypes.data, device, host.nbytes, kind, self.stream)
+
+    def timed(self, parts: Sequence[Callable[[], None]]) -> list[int]:
+        """Let each part put its work on the stream and wait for all; return nanoseconds of each by the GPU's clock.
+
+        The clock counts in half microseconds (CUDA runtime API, cudaEventElapsedTime).
+        """
+        cuda, events = self._cuda, list[Any]()
+        try:
+            for part in (*parts, None):
+                events.append(self._call(cuda.cudaEventCreate))
+                self._call(cuda.cudaEventRecord, events[-1], self.stream)
+                if part is not None:
+                    part()
+            self.synchronize()
+            return [round(1e6 * self._call(cuda.cudaEventElapsedTime, a, b)) for a, b in itertools.pairwise(events)]
+        finally:
+            for event in events:
+                cuda.cudaEventDestroy(event)  # its code would hide the error of what was timed
+
+    def free_bytes(self) -> int:
+        """Return how much of the device's memory nobody uses."""
+        free, _ = self._call(self._cuda.cudaMemGetInfo)
+        return int(free)
 
     def synchronize(self) -> None:
         """Wait until all that is on the stream is done."""

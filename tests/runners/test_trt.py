@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,22 @@ def test_one_graph_and_context_for_each_batch_size_and_no_more_than_are_kept(
         assert cuda.kinds().count("executable") == runner._trt._contexts == GRAPHS_KEPT
     gc.collect()
     assert runner._trt._contexts == 0
+    assert cuda.kinds() == []
+
+
+def test_the_parts_of_a_call_are_timed_by_events_and_its_memory_is_told(
+    release: Release, version: str, cuda: FakeCuda, mnist_test: Dataset
+) -> None:
+    with runner_of(release, version, cuda) as runner:
+        start = time.perf_counter_ns()
+        parts = runner.phases({INPUT: mnist_test.images[:5]})
+        took = time.perf_counter_ns() - start
+        assert list(parts) == ["copy_in", "compute", "copy_out"]
+        assert all(part >= 0 for part in parts.values())
+        assert 0 < sum(parts.values()) < took
+        # image and two outputs at the largest batch, float32
+        assert runner.device_memory_bytes() == MAX_BATCH * (28 * 28 + 2 * 4 * len(release.spec.labels))
+        assert "event" not in cuda.kinds()
     assert cuda.kinds() == []
 
 
