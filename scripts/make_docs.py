@@ -81,7 +81,8 @@ def figures() -> str:
         rows = [(v["change"], str(v["errors"]), f"{v['error_percent']:g}") for v in found["variants"]]
         parts.append(
             "## What a recipe's parts are worth on digits\n\n"
-            f"Edge-m where nothing else is said, {found['base']['epochs']} epochs on two thirds of MNIST's training "
+            "Edge-m as it was before its stem was made for the machine where nothing else is said, "
+            f"{found['base']['epochs']} epochs on two thirds of MNIST's training "
             f"writers, errors on the {found['variants'][0]['n']:,} images of the others (one seed; about 10 errors are "
             f"chance); [{path.name}](figures/{path.name}), `{found['command']}`.\n\n"
             f"{table(('change', 'errors', 'error, %'), rows)}"

@@ -1,6 +1,7 @@
 """What a change of the network's shape does to its latency: two releases in one run, docs/figures/shape.json.
 
-    git archive 2968b6a exported/digits | tar -x -C /tmp     # before edge-m's stem was made for the machine
+    git archive 2968b6a exported/digits | tar -x -C /tmp   # before edge-m's stem was made for the machine; say in its
+                                                           # checkpoint.json: edge, channels [16, 32, 48, 48]
     python scripts/shape.py /tmp/exported/digits exported/digits
 
 Every file of both that passed parity is timed in turns beside both eager models, one thread, as `bench` times.
