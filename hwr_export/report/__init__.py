@@ -9,12 +9,12 @@ from typing import Any
 from hwr_export.card import write_card
 from hwr_export.errors import UsageError
 from hwr_export.files import write_atomic
-from hwr_export.release import BENCH, BENCH_SAMPLES, CHECKPOINT, PARITY, QUANTIZATION, REPORT, Release
+from hwr_export.release import BENCH, BENCH_SAMPLES, CHECKPOINT, PARITY, PROFILE, QUANTIZATION, REPORT, Release
 from hwr_export.report.collect import collect
 from hwr_export.report.facts import Facts, Missing
 from hwr_export.report.page import render
 
-SOURCES = (PARITY, BENCH, BENCH_SAMPLES, QUANTIZATION, CHECKPOINT)
+SOURCES = (PARITY, BENCH, BENCH_SAMPLES, PROFILE, QUANTIZATION, CHECKPOINT)
 
 
 def write_report(release: Release, out: Path | None = None) -> dict[str, Any]:
@@ -51,5 +51,5 @@ def write_report(release: Release, out: Path | None = None) -> dict[str, Any]:
 
 def missing(facts: Facts) -> list[Missing]:
     """Return what the page could not tell, each once."""
-    found = (facts.parity, facts.answers_missing, facts.bench, facts.quantised)
+    found = (facts.parity, facts.answers_missing, facts.bench, facts.profile, facts.quantised)
     return list(dict.fromkeys(m for m in found if isinstance(m, Missing)))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from hwr_export.report.facts import PASS, UNDECIDED, Answers, Judged
+from hwr_export.report.cost_facts import PASS, UNDECIDED
+from hwr_export.report.facts import Answers, Judged
 from hwr_export.report.vega import (
     ACCENT,
     BAD,

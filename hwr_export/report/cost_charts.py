@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hwr_export.report.facts import PASS, Latency, Layer
+from hwr_export.report.cost_facts import PASS, Latency
+from hwr_export.report.facts import Layer
 from hwr_export.report.vega import (
     ACCENT,
     MUTED,

@@ -6,10 +6,7 @@ A section whose evidence is not there is a `Missing`, which names the command th
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-PASS, FAIL, UNDECIDED, UNKNOWN = "PASS", "FAIL", "UNDECIDED", "NOT JUDGED"
+from hwr_export.report.cost_facts import FAIL, UNKNOWN, Bench, Profile
 
 
 @dataclass(frozen=True)
@@ -103,62 +100,6 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Latency:
-    """One file on one backend at one batch and thread count, microseconds; `samples` float64 (n,), None if not kept."""
-
-    backend: str
-    precision: str
-    batch: int
-    threads: int
-    verdict: str | None
-    n: int
-    p50_us: float
-    p50_ci_us: tuple[float, float] | None
-    p90_us: float | None
-    p99_us: float | None
-    p99_bound_us: float | None
-    images_per_s: float
-    speedup: float | None
-    speedup_ci: tuple[float, float] | None
-    steady: bool
-    phases_us: dict[str, float]
-    samples: npt.NDArray[np.float64] | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.precision} on {self.backend}"
-
-    @property
-    def struck(self) -> bool:
-        """Whether the file was looked at by parity and did not pass."""
-        return self.verdict in (FAIL, UNDECIDED)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was measured at one batch and thread count, the fastest first; `choices` are those of `recommend`."""
-
-    batch: int
-    threads: int
-    rows: tuple[Latency, ...]
-    choices: tuple[dict[str, Any], ...]
-    recommended: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Latencies, and the machine they were measured on."""
-
-    machine: dict[str, Any]
-    data: dict[str, Any]
-    timed: str
-    absent: tuple[dict[str, str], ...]
-    noise: tuple[str, ...]
-    starts: tuple[dict[str, Any], ...]
-    settings: tuple[Setting, ...]
-
-
-@dataclass(frozen=True)
 class Layer:
     """One quantised layer: what the file changes with this layer alone in float, and what that saves."""
 
@@ -207,6 +148,7 @@ class Facts:
     files: tuple[File, ...]
     parity: Parity | Missing
     bench: Bench | Missing
+    profile: Profile | Missing
     quantised: tuple[Quantised, ...] | Missing
     commands: dict[str, str]
 

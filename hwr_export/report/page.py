@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hwr_export.report import answer_charts, cost_charts
-from hwr_export.report.facts import FAIL, PASS, UNDECIDED, UNKNOWN, Bench, Facts, Latency, Missing, Parity, Setting
+from hwr_export.report import answer_charts, cost_charts, work_charts
+from hwr_export.report.cost_facts import FAIL, PASS, UNDECIDED, UNKNOWN, Bench, Latency, Profile, Setting
+from hwr_export.report.facts import Facts, Missing, Parity
 
 TEMPLATES = "templates"
 SENTENCES = {
@@ -41,18 +42,20 @@ def render(facts: Facts) -> bytes:
         autoescape=True,
         undefined=StrictUndefined,
     )
-    shown = {"percent": percent, "signed": signed, "whole": whole}
+    shown = {"percent": percent, "signed": signed, "whole": whole, "plain": plain}
     environment.filters |= shown | {"interval": interval}
     environment.globals |= shown
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         parity=facts.parity if isinstance(facts.parity, Parity) else None,
         bench=facts.bench if isinstance(facts.bench, Bench) else None,
+        profile=facts.profile if isinstance(facts.profile, Profile) else None,
         quantised=None if isinstance(facts.quantised, Missing) else facts.quantised,
         headline=headline(facts),
         figures=list(key_figures(facts)),
         answers=answer_charts,
         costs=cost_charts,
+        work=work_charts,
         scaled=_scaled(facts),
         style=Markup(style),  # noqa: S704  our own files, as shipped
         script=Markup(script),  # noqa: S704
@@ -132,6 +135,10 @@ def signed(points: float | None, digits: int = 3) -> str:
 
 def whole(number: float | None) -> str:
     return "–" if number is None else f"{number:,.0f}"
+
+
+def plain(number: float | None, digits: int = 1) -> str:
+    return "–" if number is None else f"{number:,.{digits}f}"
 
 
 def interval(bounds: tuple[float, float] | None, shown: Callable[[float], str] = whole) -> str:

@@ -12,6 +12,7 @@ from hwr_export.bench import bench
 from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import REPORT, Release
 from hwr_export.report import write_report
+from hwr_export.roofline import profile
 from hwr_export.subjects import BenchConfig
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 @pytest.fixture(scope="session")
 def shown(_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A release with verdicts, latencies and its report; tests leave it as it is."""
+    """A release with verdicts, latencies, a profile and its report; tests leave it as it is."""
     out = tmp_path_factory.mktemp("shown") / "tiny"
     shutil.copytree(_quantized, out)
     parity(Release.open(out), ParityConfig(backends=("onnxruntime",), corrupted=50))
     measured = BenchConfig(batches=(1, 4), seconds=0.02, backends=("onnxruntime",), starts=1)
     bench(Release.open(out), measured)
+    profile(Release.open(out), measured)
     write_report(Release.open(out))
     return out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hwr_export.files import json_bytes
-from hwr_export.release import BENCH, MANIFEST, PARITY, QUANTIZATION, REPORT, Release
+from hwr_export.release import BENCH, MANIFEST, PARITY, PROFILE, QUANTIZATION, REPORT, Release
 from hwr_export.report import write_report
 from hwr_export.report.page import interval, percent, signed
 from tests.conftest import ROOT
@@ -87,6 +87,69 @@ def test_latencies_are_those_of_bench(shown: Path, page: str) -> None:
             assert float(row["Images/s"][1]) == cell["offline_images_per_s"]
 
 
+def test_tails_are_those_of_bench(shown: Path, page: str) -> None:
+    cells = {(c["precision"], c["backend"], c["batch"]): c for c in document(shown, BENCH)["cells"]}
+    rows = Page(page).table("Tails of a single stream")
+    assert len(rows) == len(cells)
+    for row in rows:
+        cell = cells[row["File"][0], row["Backend"][0], int(row["Batch"][0])]
+        for name, key in (("p90", "p90_us"), ("p90bound", "p90_mlperf_bound_us"), ("p99bound", "p99_mlperf_bound_us")):
+            assert row[name][1] == ("" if cell[key] is None else str(cell[key]))
+        assert row["Warm-up"][0] == ("steady" if cell["steady"] else "never steady")
+
+
+def test_parts_of_a_call_are_those_of_bench(shown: Path, page: str) -> None:
+    cells = {(c["precision"], c["backend"]): c for c in document(shown, BENCH)["cells"] if c["batch"] == 4}
+    rows = Page(page).table("Parts of a call at batch 4, 1 thread")
+    assert len(rows) == len(cells)
+    for row in rows:
+        parts = cells[row["File"][0], row["Backend"][0]]["phases_us"]
+        for name, key in (("Copy in", "copy_in"), ("Compute", "compute"), ("Copy out", "copy_out")):
+            assert row[name][1] == str(parts.get(key, ""))
+        assert float(row["Together"][1]) == pytest.approx(sum(parts.values()))
+
+
+def test_starts_and_watches_are_those_of_bench_and_profile(shown: Path, page: str) -> None:
+    starts = document(shown, BENCH)["starts"]
+    rows = Page(page).table("Starting, in a process of its own")
+    assert [(float(r["CPU, s"][1]), float(r["Peak memory, MiB"][1])) for r in rows] == [
+        (s["cpu_s"], s["peak_rss_mib"]) for s in starts
+    ]
+    watches = [
+        (run, w) for run, name in (("bench", BENCH), ("profile", PROFILE)) for w in document(shown, name)["watches"]
+    ]
+    rows = Page(page).table("Watches")
+    for row, (run, watch) in zip(rows, watches, strict=True):
+        assert (row["Run"][0], row["Batch"][0]) == (run, str(watch["batch"]))
+        assert float(row["Yardstickdiffers by"][1]) == watch["yardstick_spread"]
+        assert row["Noise"][0] == ("; ".join(watch["noisy"]) or "quiet")
+
+
+def test_what_binds_is_what_profile_found(shown: Path, page: str) -> None:
+    found = document(shown, PROFILE)
+    for row, scaled in zip(Page(page).table("Cost of a call"), found["scaling"], strict=True):
+        first, last = scaled["points"][0], scaled["points"][-1]
+        assert (row["File"][0], row["Backend"][0]) == (scaled["precision"], scaled["backend"])
+        assert float(row["Fixed,µs"][1]) == scaled["overhead_us"]
+        assert row["Smallest batch"][0] == f"1: {first['bound']}"
+        assert row["Largest batch"][0] == f"4: {last['bound']}"
+        assert float(row["Of the peak"][1]) == last["fraction_of_peak"]
+    rows = Page(page).table("Every batch under the roofs")
+    points = [p for s in found["scaling"] for p in s["points"]]
+    assert [float(r["Of the bandwidth"][1]) for r in rows] == [p["fraction_of_bandwidth"] for p in points]
+    assert float(Page(page).table("Roofs")[0]["Memory,GB/s"][1]) == found["peaks"][0]["memory_gb_s"]
+
+
+def test_layers_are_those_of_profile(shown: Path, page: str) -> None:
+    for model in document(shown, PROFILE)["models"]:
+        rows = Page(page).table(f"Layers of the {model['precision']} file")
+        for row, layer in zip(rows, model["layers"], strict=True):
+            assert row["Layer"][0] == layer["name"]
+            assert (float(row["FLOP"][1]), float(row["Bytes"][1])) == (layer["flop"], layer["bytes"])
+            assert row["Time"][1] == ("" if layer["share"] is None else str(layer["share"]))
+            assert row["Waste"][0] == layer["waste"]
+
+
 def test_hashes_are_those_of_the_manifest(shown: Path, page: str) -> None:
     rows = {r["File"][0]: r for r in Page(page).table("Files")}
     files = {f["path"]: f for f in document(shown, MANIFEST)["files"]}
@@ -104,7 +167,7 @@ def test_what_did_not_pass_is_struck_through_and_not_recommended(evidence: Relea
     parity["verdict"] = "FAIL"
     text = text_of(rewrite(rewrite(evidence, PARITY, "parity", parity), BENCH, "bench", bench))
     struck = re.findall(r'<tr class="struck[^"]*">.*?</tr>', text, re.DOTALL)
-    assert len(struck) == 4  # two batches, in two tables each
+    assert len(struck) == 8  # two batches: latency, tails, parts of a call, choices
     assert all("<s>int8-cpu</s>" in row for row in struck)
     assert "Not every file may replace the eager model. FAIL: int8-cpu on onnxruntime. 2 of 3 pass." in text
     assert "ship <strong>model.int8-cpu.onnx" not in text
@@ -123,10 +186,14 @@ def test_names_and_values_from_files_are_escaped(evidence: Release) -> None:
             flip["png"] = HOSTILE
     quantised["files"][0]["layers"][0]["layer"] = HOSTILE
     quantised["files"][0]["scheme"] = HOSTILE
+    profile = document(release.path, PROFILE)
+    profile["models"][0]["layers"][0] |= {"name": HOSTILE, "waste": HOSTILE, "share": 0.1}
+    profile["watches"][0]["noisy"] = [HOSTILE]
+    profile["scaling"][0]["backend"] = HOSTILE
     release = rewrite(rewrite(release, PARITY, "parity", parity), QUANTIZATION, "quantization", quantised)
-    text = text_of(release)
+    text = text_of(rewrite(release, PROFILE, "profile", profile))
     found = Page(text)
-    assert found.words.count(HOSTILE) >= 6
+    assert found.words.count(HOSTILE) >= 11
     assert [a for tag, a in found.tags if tag == "script"] == [{}]
     assert not [a for _, a in found.tags if any(name.startswith("on") for name in a)]
     assert not [tag for tag, _ in found.tags if tag == "b"]

@@ -7,7 +7,7 @@ import pytest
 
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.parity import ParityConfig, parity
-from hwr_export.release import BENCH, BENCH_SAMPLES, MANIFEST, PARITY, REPORT, Release
+from hwr_export.release import BENCH, BENCH_SAMPLES, MANIFEST, PARITY, PROFILE, REPORT, Release
 from hwr_export.report import write_report
 from tests.conftest import one_json
 from tests.report.conftest import Page
@@ -20,10 +20,10 @@ def gaps(release: Release) -> set[str]:
 
 
 def test_a_release_without_evidence_is_not_judged_and_says_what_to_run(release: Release) -> None:
-    assert gaps(release) == {"parity", "bench", "quantize"}
+    assert gaps(release) == {"parity", "bench", "profile", "quantize"}
     words = Page((release.path / REPORT).read_text()).words
     assert "NOT JUDGED Nothing was compared with the eager model yet." in " ".join(words.split())
-    for command, sections in (("parity", 5), ("bench", 3), ("quantize", 1)):
+    for command, sections in (("parity", 5), ("bench", 6), ("profile", 2), ("quantize", 1)):
         assert words.count(f"hwr-export {command} {release.path}") == sections
 
 
@@ -38,7 +38,7 @@ def test_evidence_of_other_files_counts_as_none(evidence: Release) -> None:
     with evidence.change() as change:
         change.write("model.fp16.onnx", b"newer", "onnx", [evidence.onnx("fp32").sha256], "fp16")
     release = Release.open(evidence.path)
-    assert gaps(release) == {"parity", "bench"}
+    assert gaps(release) == {"parity", "bench", "profile"}
     assert "is about other ONNX files than this release holds now" in (release.path / REPORT).read_text()
 
 
@@ -55,6 +55,35 @@ def test_evidence_of_an_earlier_version(evidence: Release) -> None:
         "The latency was measured by an earlier version, which kept no samples.",
     ]
     assert len(Page((release.path / REPORT).read_text()).table("Verdicts")) == 3
+
+
+def test_a_profile_without_an_arithmetic_or_times_of_layers(evidence: Release) -> None:
+    found = document(evidence.path, PROFILE)
+    found["peaks"][0]["int8"] = None
+    for scaled in found["scaling"]:
+        scaled["points"] = [] if scaled["arithmetic"] == "int8" else scaled["points"][:1]
+    for layer in (layer for model in found["models"] for layer in model["layers"]):
+        layer["share"] = None
+    text = text_of(rewrite(evidence, PROFILE, "profile", found))
+    rows = Page(text).table("Cost of a call")
+    assert {r["Largest batch"][0] for r in rows if r["Arithmetic"][0] == "int8"} == {"no peak"}
+    assert Page(text).table("Roofs")[0]["int8,GOP/s"] == ("–", "")
+    assert text.count("The time of this file was not told apart by layer.") == len(found["models"])
+
+
+def test_a_bench_without_starts_says_how_to_measure_them(evidence: Release) -> None:
+    found = document(evidence.path, BENCH) | {"starts": []}
+    text = text_of(rewrite(evidence, BENCH, "bench", found))
+    assert "No start was measured." in text
+    assert "<caption>Starting" not in text
+
+
+def test_a_profile_that_is_none_stops_the_report(evidence: Release) -> None:
+    found = document(evidence.path, PROFILE)
+    del found["scaling"][0]["points"][0]["bound"]
+    release = rewrite(evidence, PROFILE, "profile", found)
+    with pytest.raises(ReleaseError, match=r"profile.json is not the evidence .*'bound'\); run `hwr-export profile"):
+        write_report(release)
 
 
 def test_without_verdicts_latencies_are_shown_and_nothing_is_recommended(release: Release, shown: Path) -> None:
