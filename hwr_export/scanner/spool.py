@@ -197,6 +197,10 @@ class Spool:
 
     def store_result(self, page: Page, result: dict[str, Any]) -> bool:
         """Store a page's one result and owe it to every sink; False, and nothing changed, where it has one."""
+        if result.get("page", {}).get("id") != page.id:
+            raise ScannerError(
+                f"{page.id}: the result does not name this page under `page.id`, where sinks look for it"
+            )
         document = json.dumps(result, separators=(",", ":"), allow_nan=False)
         with self._store.writing("storing a result") as db:
             found = db.execute("SELECT seq, read_s FROM pages WHERE id = ?", (page.id,)).fetchone()
