@@ -1,7 +1,7 @@
 """One source -> the spool, in a thread: a page is acknowledged once the spool has it, and stays where it is until then.
 
 A spool that is full, or a disk that cannot be written, holds the source up; it goes on by itself. What nobody foresaw
-ends the thread, and `failed` says so: the service then ends and is started anew.
+ends the thread, and `failure` says so: the service then ends and is started anew.
 """
 
 import threading
@@ -23,7 +23,7 @@ class Intake:
 
     def __init__(self, source: Source, spool: Spool, arrived: threading.Event) -> None:
         self.source = source
-        self.failed = False
+        self.failure: Exception | None = None
         self._spool = spool
         self._arrived = arrived
         self._held: Condition | None = None
@@ -52,8 +52,8 @@ class Intake:
             # What the source holds, a running scanner among it, is ended here and not whenever memory is tidied.
             pages.close()
         except Exception as err:  # a bug, or a disk that refuses the acknowledgement: said, and the service ends
-            self.failed = True
             log_unexpected("source-failed", err, source=self.source.name)
+            self.failure = err
 
     def _kept(self, arrived: Arrived) -> bool:
         """Give a page to the spool and acknowledge it; False where that was not possible until it was to stop."""

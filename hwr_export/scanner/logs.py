@@ -5,6 +5,7 @@ a log by accident.
 """
 
 import json
+import logging
 import sys
 import threading
 import traceback
@@ -37,3 +38,20 @@ def log_unexpected(event: str, err: BaseException, **fields: Any) -> None:
     frames = traceback.extract_tb(err.__traceback__)
     where = " < ".join(f"{f.filename.rsplit('/', 2)[-1]}:{f.lineno} {f.name}" for f in reversed(frames))
     log(event, "error", error=type(err).__name__, where=where, **fields)
+
+
+class _Handler(logging.Handler):
+    """Records of the sinks, whose messages speak of the delivery alone; of libraries only that there was one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level: Level = "info" if record.levelno < logging.WARNING else "warning"
+        known = {name: value for name in ("page", "sink") if (value := getattr(record, name, None)) is not None}
+        if record.name.partition(".")[0] == __package__.partition(".")[0]:
+            log("delivery", level, detail=record.getMessage(), **known)
+        elif record.levelno >= logging.WARNING:
+            log("library", level, where=f"{record.name}:{record.lineno}", **known)
+
+
+def take_over_logging() -> None:
+    """Turn what is logged anywhere in the process into lines of this log."""
+    logging.basicConfig(level=logging.INFO, handlers=[_Handler()], force=True)

@@ -20,7 +20,7 @@ from hwr_export.scanner.config import ScanConfig, load_config
 from hwr_export.scanner.faults import SpoolDiskError
 from hwr_export.scanner.health import HealthFile
 from hwr_export.scanner.intake import Intake
-from hwr_export.scanner.logs import Level, log
+from hwr_export.scanner.logs import Level, log, take_over_logging
 from hwr_export.scanner.notify import Notifier
 from hwr_export.scanner.reading import Reading, page_reader
 from hwr_export.scanner.sinks.delivery import Courier, couriers
@@ -46,6 +46,7 @@ def run_service(path: Path) -> None:
         ScannerError: no release can be used, the spool cannot, or a thread failed.
     """
     config = load_config(path)
+    take_over_logging()
     notifier = Notifier()
     signals = _Signals()
     with ExitStack() as stack:
@@ -168,8 +169,13 @@ class _Service:
         self._problem = state
 
     def _sources_run(self) -> bool:
-        if failed := [intake.source.name for intake in self._intakes if intake.failed]:
-            raise ScannerError(f"the source {failed[0]} ended for a reason nobody foresaw; the log says where")
+        for intake in self._intakes:
+            if isinstance(intake.failure, HwrError):
+                raise intake.failure
+            if intake.failure is not None:
+                raise ScannerError(
+                    f"the source {intake.source.name} ended for a reason nobody foresaw; the log says where"
+                ) from intake.failure
         return any(intake.running for intake in self._intakes)
 
     # -- beginning, reloading, ending ----------------------------------------------------------------------------------
