@@ -58,6 +58,14 @@ def test_every_command_is_in_the_reference_and_it_is_current() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == load_script("make_docs").document()
 
 
+def test_every_key_of_the_scanner_is_described_and_the_page_is_current() -> None:
+    make_docs = load_script("make_docs")
+    assert (ROOT / "docs" / "scan-config.md").read_text() == make_docs.scan_config()
+    for heading, model in make_docs.SCAN_TABLES:
+        for name, field in model.model_fields.items():
+            assert name == "kind" or field.description, f"{heading}: {name}"
+
+
 def test_the_page_of_figures_is_current() -> None:
     assert (ROOT / "docs" / "figures.md").read_text() == load_script("make_docs").figures()
 

@@ -40,9 +40,7 @@ class ScanConfig(Strict):
     page: PageConfig = Field(CropConfig(), description="How a page is read.")
     spool: SpoolConfig = Field(description="Where pages are safe.")
     sources: tuple[SourceConfig, ...] = Field(min_length=1, description="Where pages come from.")
-    sinks: Sinks = Field(
-        (), description="Where results go; without one they stay on the device and are deleted with their images."
-    )
+    sinks: Sinks = Field(min_length=1, description="Where results go; a folder of JSON lines keeps them on the device.")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -43,10 +43,12 @@ _DONE = "NOT has_image AND read_s IS NOT NULL AND document IS NULL"
 class SpoolConfig(Strict):
     """Where pages wait, and how many."""
 
-    directory: Path
-    max_pages: int = Field(10_000, ge=1)
-    max_bytes: int = Field(2 << 30, ge=1)
-    keep_images_s: float = Field(0.0, ge=0)
+    directory: Path = Field(description="Folder of the spool's own, on a disk that survives a restart.")
+    max_pages: int = Field(10_000, ge=1, description="Pages not read or not delivered, above which sources wait.")
+    max_bytes: int = Field(2 << 30, ge=1, description="Bytes of images, above which sources wait.")
+    keep_images_s: float = Field(
+        0.0, ge=0, description="Seconds after its reading for which a page's image is kept; then it is deleted."
+    )
 
 
 @dataclass(frozen=True)

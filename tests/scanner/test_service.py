@@ -221,16 +221,6 @@ def test_images_are_deleted_from_the_device(service, device: Path) -> None:
     assert not list((device / "spool" / "pages").iterdir())
 
 
-def test_a_full_spool_holds_pages_where_they_are(device: Path, service) -> None:
-    (device / "in").mkdir()
-    text = WATCH + '[page]\nkind = "crop"\n'
-    for n in range(5):
-        (device / "in" / f"{n}.png").write_bytes(bytes([n]) * 1000)
-    running = service(text)
-    until(lambda: len(results(device)) == 5)
-    assert running.end() == 0
-
-
 def test_systemd_hears_of_it(service, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
@@ -258,14 +248,8 @@ def test_systemd_hears_of_it(service, device: Path, monkeypatch: pytest.MonkeyPa
             said += heard.recv(4096).decode()
 
 
-def test_a_source_that_fails_for_unknown_reasons_ends_the_service(service, device: Path) -> None:
-    running = service('[[sources]]\nkind = "stdin"\n', stdin=subprocess.PIPE, close_fds=True)
-    running.process.stdin.close()
-    assert running.process.wait(60) == 0
-
-
-@pytest.mark.parametrize("kills", [12])
-def test_nothing_is_lost_or_doubled_by_kills(service, device: Path, kills: int) -> None:
+def test_nothing_is_lost_or_doubled_by_kills(service, device: Path) -> None:
+    kills = 6
     (device / "in").mkdir()
     images = {f"{n}.png": os.urandom(2000) for n in range(60)}
     sent = iter(images.items())

@@ -14,9 +14,11 @@ from hwr_export.spec import Strict
 class _Config(Strict):
     """What all sinks share: a name, by which the spool knows their place, and waits that double up to the longest."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
-    first_wait_s: float = Field(1.0, gt=0)
-    max_wait_s: float = Field(60.0, gt=0)
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Name in the spool, in logs and in `status`; unique."
+    )
+    first_wait_s: float = Field(1.0, gt=0, description="Seconds until the second attempt; each wait doubles.")
+    max_wait_s: float = Field(60.0, gt=0, description="Seconds that no wait exceeds.")
 
     @model_validator(mode="after")
     def _waits(self) -> Self:
@@ -29,19 +31,19 @@ class JsonlConfig(_Config):
     """A folder of files of JSON lines; only the one with the highest number is still written."""
 
     kind: Literal["jsonl"]
-    directory: Path
-    max_file_bytes: int = Field(8 << 20, ge=1)
+    directory: Path = Field(description="Folder of the files, this sink's own.")
+    max_file_bytes: int = Field(8 << 20, ge=1, description="Bytes of a file, above which the next one begins.")
 
 
 class HttpConfig(_Config):
     """A POST for each page."""
 
     kind: Literal["http"]
-    url: str
-    token_file: Path | None = None  # sent as `Authorization: Bearer`
-    ca_file: Path | None = None
-    timeout_s: float = Field(10.0, gt=0)
-    plain: bool = False  # http:// to another machine: anybody on the way can read the pages
+    url: str = Field(description="Address, https:// unless it is this machine's.")
+    token_file: Path | None = Field(None, description="File with a token, sent as `Authorization: Bearer`.")
+    ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    timeout_s: float = Field(10.0, gt=0, description="Seconds for a connection, and for an answer.")
+    plain: bool = Field(False, description="Allow http:// to another machine: anybody on the way can read the pages.")
 
     @model_validator(mode="after")
     def _address(self) -> Self:
@@ -61,17 +63,19 @@ class MqttConfig(_Config):
     """A publication with QoS 1 for each page, by MQTT 5: earlier versions cannot say that nobody listened."""
 
     kind: Literal["mqtt"]
-    host: str = Field(min_length=1)
-    port: int = Field(8883, ge=1, le=65535)
-    topic: str = Field(min_length=1, max_length=1024, pattern=r"^[^+#\x00]+$")
-    client_id: str = Field(min_length=1, max_length=64)  # one client at a time has it
-    tls: bool = True
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    username: str | None = None
-    password_file: Path | None = None
-    timeout_s: float = Field(10.0, gt=0)
+    host: str = Field(min_length=1, description="Name or address of the broker.")
+    port: int = Field(8883, ge=1, le=65535, description="Its port.")
+    topic: str = Field(
+        min_length=1, max_length=1024, pattern=r"^[^+#\x00]+$", description="What is published to; no wildcards."
+    )
+    client_id: str = Field(min_length=1, max_length=64, description="Name at the broker; one client at a time has it.")
+    tls: bool = Field(True, description="Encrypt; without, anybody on the way can read the pages.")
+    ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    cert_file: Path | None = Field(None, description="This device's certificate.")
+    key_file: Path | None = Field(None, description="Its private key.")
+    username: str | None = Field(None, description="Name to log in with.")
+    password_file: Path | None = Field(None, description="File with the password.")
+    timeout_s: float = Field(10.0, gt=0, description="Seconds for a connection, and for an acknowledgement.")
 
     @model_validator(mode="after")
     def _encryption(self) -> Self:
