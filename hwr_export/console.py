@@ -36,6 +36,9 @@ EXTRA_OF = {
     "optuna": "train",
     "tensorboard": "train",
     "jinja2": "report",
+    "inotify_simple": "scan",
+    "systemd_watchdog": "scan",
+    "tomli": "scan",
     "markupsafe": "report",
     "vl_convert": "report",
 }

@@ -6,6 +6,7 @@ A page that cannot be read has a result too, with an error. The result names the
 import time
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from hwr_export.device.start import Active
@@ -19,6 +20,7 @@ from hwr_export.scanner.page import CropReader, PageReader
 from hwr_export.scanner.page import Field as PageField
 from hwr_export.scanner.spool import Page, Spool
 
+MAX_TRIES = 5
 Reject = Callable[[str, str, bytes, str], None]  # source, key, image, reason
 
 
@@ -29,6 +31,25 @@ def page_reader(config: ScanConfig, active: Active) -> PageReader:
     return CropReader(active.runner)
 
 
+class _Tries:
+    """How often the reading of a page was begun: an image that takes the process down must not do so for ever.
+
+    On the disk only as far as the process's end is concerned: a power cut is nobody's fault.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        before = path.read_text().split() if path.exists() else []
+        self._page, self._count = (before[0], int(before[1])) if len(before) == 2 else ("", 0)
+
+    def begin(self, page: str) -> int:
+        """Count one more try of a page and return how many that makes."""
+        self._count = self._count + 1 if page == self._page else 1
+        self._page = page
+        self._path.write_text(f"{page} {self._count}")
+        return self._count
+
+
 class Reading:
     """Reads for as long as it is asked to; one page a call."""
 
@@ -37,6 +58,7 @@ class Reading:
         self._spool = spool
         self._active = active
         self._reject = reject
+        self._tries = _Tries(spool.directory / "trying")
 
     def read_next(self) -> bool:
         """Read a page and store its result; False if there is none.
@@ -49,11 +71,16 @@ class Reading:
         if page is None:
             return False
         start_ns = time.monotonic_ns()
+        tries = self._tries.begin(page.id)
         image = b""
         fields: list[PageField] = []
         error = None
         try:
             image = self._spool.image(page)
+            if tries > MAX_TRIES:
+                raise ScannerError(
+                    f"the service ended {MAX_TRIES} times while it read this page; it is not tried again"
+                )
             fields = self._fields(image)
         except (SpoolDiskError, RunnerError):
             raise

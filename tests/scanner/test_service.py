@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hwr_export.scanner.spool import Spool
 from tests.scanner.devices import A4, GRID, page_of, results, scanner_says, until, write_config, write_pgm
 
 WATCH = '[[sources]]\nkind = "watch"\nfolder = "in"\nsettle_s = 0.3\n'
@@ -219,6 +221,38 @@ def test_images_are_deleted_from_the_device(service, device: Path) -> None:
     until(lambda: results(device))
     assert running.end() == 0
     assert not list((device / "spool" / "pages").iterdir())
+
+
+def test_a_full_disk_is_a_state_and_nothing_is_lost(service, device: Path, digits) -> None:
+    (device / "in").mkdir()
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    running = service(f"{GRID}{WATCH}", preexec_fn=small_files)
+    until(lambda: running.events("started"))
+    write_pgm(device / "page.part", page_of(number(digits, "161803"))).rename(device / "in" / "page.pgm")
+    until(lambda: running.state()["sources"]["watch"]["state"] == "disk-full")
+    assert running.end() == 0
+    assert not results(device)
+    running = service(f"{GRID}{WATCH}")
+    (result,) = until(lambda: results(device))
+    assert result["fields"][0]["value"] == "161803"
+    assert running.end() == 0
+
+
+def test_a_page_that_takes_the_service_down_does_so_five_times(service, device: Path) -> None:
+    (device / "in").mkdir()
+    running = service(WATCH)
+    until(lambda: running.events("started"))
+    assert running.end() == 0
+    with Spool(device / "spool", 10, 1 << 20) as spool:
+        page = spool.add("watch", "key", b"no image", ".png")
+    (device / "spool" / "trying").write_text(f"{page.id} 5")
+    running = service(WATCH)
+    (result,) = until(lambda: results(device))
+    assert result["error"] == "the service ended 5 times while it read this page; it is not tried again"
+    assert running.end() == 0
 
 
 def test_systemd_hears_of_it(service, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
