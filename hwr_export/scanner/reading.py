@@ -32,7 +32,7 @@ def page_reader(config: ScanConfig, active: Active) -> PageReader:
 
 
 class _Tries:
-    """How often the reading of a page was begun: an image that takes the process down must not do so for ever.
+    """How many processes began to read a page: an image that takes its reader down must not do so for ever.
 
     On the disk only as far as the process's end is concerned: a power cut is nobody's fault.
     """
@@ -40,14 +40,17 @@ class _Tries:
     def __init__(self, path: Path) -> None:
         self._path = path
         before = path.read_text().split() if path.exists() else []
-        self._page, self._count = (before[0], int(before[1])) if len(before) == 2 else ("", 0)
+        # What a kill cut short counts as nothing.
+        self._before = (before[0], int(before[1])) if len(before) == 2 and before[1].isdecimal() else ("", 0)
+        self._begun = ""
 
     def begin(self, page: str) -> int:
-        """Count one more try of a page and return how many that makes."""
-        self._count = self._count + 1 if page == self._page else 1
-        self._page = page
-        self._path.write_text(f"{page} {self._count}")
-        return self._count
+        """Return how many processes have begun a page, this one among them."""
+        count = 1 + (self._before[1] if self._before[0] == page else 0)
+        if self._begun != page:
+            self._path.write_text(f"{page} {count}")
+            self._begun = page
+        return count
 
 
 class Reading:
@@ -77,11 +80,7 @@ class Reading:
         error = None
         try:
             image = self._spool.image(page)
-            if tries > MAX_TRIES:
-                raise ScannerError(
-                    f"the service ended {MAX_TRIES} times while it read this page; it is not tried again"
-                )
-            fields = self._fields(image)
+            fields = self._fields(image, tries)
         except (SpoolDiskError, RunnerError):
             raise
         except (ImageError, ScannerError) as err:
@@ -103,7 +102,9 @@ class Reading:
         )
         return True
 
-    def _fields(self, image: bytes) -> list[PageField]:
+    def _fields(self, image: bytes, tries: int) -> list[PageField]:
+        if tries > MAX_TRIES:
+            raise ScannerError(f"the service ended {MAX_TRIES} times while it read this page; it is not tried again")
         if not image:
             raise ImageError("the image is empty, cannot be opened, or is larger than its source's max_image_mb")
         return self.reader.read(decode_grey(BytesIO(image), "the image"))
