@@ -89,7 +89,10 @@ class Reading:
             error = f"the image cannot be read ({type(err).__name__})"
             log_unexpected("page-failed", err, page=page.id)
         if error is not None:
-            self._reject(page.source, page.key, image, error)
+            try:
+                self._reject(page.source, page.key, image, error)
+            except OSError as err:  # the folder is its sender's; the result, which says the same, is not held up by it
+                log("reject-failed", "warning", page=page.id, source=page.source, reason=err.strerror)
         self._spool.store_result(page, self._document(page, fields, error))
         log(
             "page-read" if error is None else "page-rejected",

@@ -24,11 +24,12 @@ from typing_extensions import Self
 from hwr_export.errors import ScannerError
 from hwr_export.files import sha256_bytes, sync_directory, write_atomic
 from hwr_export.scanner.clock import Clock, system_clock
-from hwr_export.scanner.faults import SpoolDiskError, SpoolFullError, disk_fault
+from hwr_export.scanner.faults import SpoolDamagedError, SpoolDiskError, SpoolFullError, disk_fault
 from hwr_export.scanner.outbox import Outbox, SinkCounts
-from hwr_export.scanner.store import Store
+from hwr_export.scanner.store import DATABASE, REPAIRED, Store
 from hwr_export.spec import Strict
 
+PAGES = "pages"
 # Pages of which a fingerprint is kept, so that a source may offer one again after a crash: about 300 bytes each.
 REMEMBERED = 50_000
 # What stays free on the disk for results and acknowledgements, so that a full disk can be worked off.
@@ -88,7 +89,7 @@ class Spool:
         self.max_pages, self.max_bytes = max_pages, max_bytes
         self.sinks = sinks  # may be set anew: who gets the results from now on
         self._reserve_bytes = reserve_bytes
-        self._pages = directory / "pages"
+        self._pages = directory / PAGES
         self._arriving: dict[str, int] = {}  # id -> bytes of pages whose row is not committed yet
         self._arriving_lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -96,11 +97,13 @@ class Spool:
             self._pages.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(directory)
             sync_directory(directory.parent)
-            self._lock = _locked(directory / "lock")
+            self._lock = locked(directory / "lock")
+            # For nobody else to read, and so are the files that SQLite puts beside it.
+            os.close(os.open(directory / DATABASE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as err:
             raise disk_fault(err, directory, "opening the spool") from err
         try:
-            self._store = Store(directory, clock or system_clock(), self._sweep)
+            self._store = Store(directory, clock or system_clock(), self._refuse_leftovers, self._sweep)
         except BaseException:
             self._lock.close()
             raise
@@ -138,7 +141,7 @@ class Spool:
             raise ScannerError(f"{suffix!r} is no file suffix: one to eight letters and digits were expected")
         source, key = _storable(source), _storable(key)
         sha256 = sha256_bytes(image)
-        fingerprint = sha256_bytes(f"{source}\0{key}\0{sha256}".encode())
+        fingerprint = fingerprint_of(source, key, sha256)
         with self._store.reading() as db:
             known = self._known(db, fingerprint, key)
         if known is not None:
@@ -251,6 +254,16 @@ class Spool:
             unread, undelivered, images, image_bytes = self._load(db)
         return SpoolCounts(unread, undelivered, images, image_bytes, self.outbox.counts(self.sinks))
 
+    def _refuse_leftovers(self) -> None:
+        """Refuse images whose database is gone: what has no row is deleted, and here nothing has."""
+        database = self.directory / DATABASE
+        empty = not database.exists() or not database.stat().st_size
+        if (self.directory / REPAIRED).exists() or (empty and any(map(_is_image, self._pages.iterdir()))):
+            raise SpoolDamagedError(
+                f"{self.directory}: there are images and no database, or a repair was interrupted. "
+                "Nothing was deleted; `repair` builds a new one from what can be read, and from the images"
+            )
+
     def _forget_rows(self, seqs: list[int]) -> None:
         with self._store.reading() as db:
             (finished,) = db.execute(f"SELECT EXISTS (SELECT 1 FROM pages WHERE key <> '' AND {_DONE})").fetchone()
@@ -335,7 +348,12 @@ class Spool:
             db.execute("COMMIT")
 
 
-def _locked(path: Path) -> IO[str]:
+def fingerprint_of(source: str, key: str, sha256: str) -> str:
+    """Return what tells a page from every other, for as long as it may be offered again."""
+    return sha256_bytes(f"{source}\0{key}\0{sha256}".encode())
+
+
+def locked(path: Path) -> IO[str]:
     """Take the directory for this process; the kernel gives it back when the process ends, however it ends."""
     file = path.open("a+")
     try:
@@ -351,6 +369,10 @@ def _locked(path: Path) -> IO[str]:
 def _storable(text: str) -> str:
     """Return text that can be stored and sent: bytes of a file name that are no UTF-8 are spelt out."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_image(path: Path) -> bool:
+    return not path.name.startswith(".")
 
 
 def _remove_quietly(path: Path) -> None:

@@ -16,6 +16,7 @@ from hwr_export.scanner.clock import Clock, Elapsed
 from hwr_export.scanner.faults import SpoolDiskError, database_fault
 
 DATABASE = "spool.db"
+REPAIRED = "spool.db.repaired"  # on its way to replace the database
 SCHEMA = 1
 BUSY_S = 30.0
 
@@ -45,10 +46,16 @@ CREATE INDEX deliveries_of_page ON deliveries (page);
 class Store:
     """One connection that threads share in turn, opened anew after a failure of the disk."""
 
-    def __init__(self, directory: Path, clock: Clock, after_open: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        before_open: Callable[[], None],
+        after_open: Callable[[sqlite3.Connection], None],
+    ) -> None:
         self.directory = directory
         self.clock = clock
-        self._after_open = after_open
+        self._before_open, self._after_open = before_open, after_open
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._elapsed = Elapsed(0.0, 0.0, "")
@@ -118,6 +125,7 @@ class Store:
         if self._closed:
             raise ScannerError(f"{self.directory}: the spool is closed")
         if self._db is None:
+            self._before_open()
             db = connect(self.directory / DATABASE)
             try:
                 self._prepare(db)
