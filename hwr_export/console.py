@@ -41,6 +41,9 @@ EXTRA_OF = {
     "tomli": "scan",
     "markupsafe": "report",
     "vl_convert": "report",
+    "model_signing": "sign",
+    "OpenSSL": "sign",
+    "cryptography": "scan",
 }
 
 
