@@ -102,7 +102,7 @@ class _Install:
                 slot = other(self.home.current())
                 self.home.put(staged, slot)
                 self.home.switch_to(slot)
-        self.home.tidy()
+                self.home.tidy()
         return self._answer("installed", slot, record, before)
 
     def _prepared(self, staged: Path, target: Target, precision: str) -> SlotRecord:

@@ -20,6 +20,8 @@ from hwr_export.release import GOLDENS, MANIFEST, PARITY, Release
 from tests.conftest import change_weight, one_json
 from tests.device.conftest import REFERENCE, Maker
 from tests.device.test_start import spoil
+from tests.engine.test_api import VERSIONS
+from tests.machine import Machine
 
 
 def names(root: Path) -> list[str]:
@@ -201,6 +203,23 @@ def test_a_plan_cannot_be_built_without_a_gpu(installed: Root, maker: Maker, sca
     assert done.exit_code in (1, 2)
     assert "there is no NVIDIA GPU that works" in done.stderr or "needs cuda-python" in done.stderr
     assert names(installed.path) == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_plan_is_built_here_proved_and_read_with(
+    installed: Root, maker: Maker, scan: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str
+) -> None:
+    """On fakes of TensorRT and CUDA, where ONNX Runtime stands for the execution: nothing here ran on a GPU."""
+    machine = Machine(monkeypatch, tmp_path, version)
+    done = scan("install", maker.archive("1.2.0"), "--root", installed.path, "--target", "native")
+    assert done.exit_code == 0, done.output
+    assert "self-test of engines/model.fp32.native.engine" in done.stderr
+    with start(installed.path) as active:
+        assert (active.version, active.runner.backend, active.notes) == ("1.2.0", machine.product, ())
+    spoil(installed.release("a") / "engines" / "model.fp32.native.engine")
+    with start(installed.path) as active:
+        assert (active.version, active.runner.backend) == ("1.1.0", "onnxruntime")
+        assert "engines/model.fp32.native.engine is changed" in active.notes[0]
 
 
 def test_a_file_that_passed_nowhere_or_runs_nowhere_here_is_refused(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,37 @@ def test_without_evidence_nothing_starts(home: Root) -> None:
     with start(home.path) as active:
         assert "nothing in" in active.notes[0]
         assert "says that model.fp32.onnx passed on onnxruntime" in active.notes[0]
+
+
+def bomb(release: Path) -> None:
+    with zipfile.ZipFile(release / GOLDENS, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("images.npy", bytes(200_000_000))
+
+
+def claim(release: Path) -> None:
+    """A header that declares more than any memory holds."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({1 << 60},), }}"
+    with zipfile.ZipFile(release / GOLDENS, "w") as packed:
+        packed.writestr("images.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+
+
+def no_evidence(release: Path) -> None:
+    (release / PARITY).write_text('{"cells": [{"backend": "onnxruntime"}]}')
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (bomb, "goldens.npz unpacks to 200,000,000 bytes; goldens have 100,000,000 at most"),
+        (claim, "goldens.npz cannot be read as goldens"),
+        (lambda release: (release / GOLDENS).write_bytes(b"none"), "goldens.npz is no npz file"),
+        (no_evidence, "parity.json is no evidence: cells.0.precision: Field required"),
+    ],
+)
+def test_documents_of_a_release_are_not_trusted(home: Root, change: Callable, told: str) -> None:
+    vouch(home, "b", change)
+    with start(home.path) as active:
+        assert told in active.notes[0]
 
 
 CRASH = """
