@@ -4,14 +4,16 @@ The goldens go through the very runner that will read, and some of them as image
 preprocessing too. What is allowed is what `parity` recorded for this file on this backend when it was released.
 """
 
-import json
+import io
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
 
 from hwr_export.decisions import compare_decisions
 from hwr_export.device.documents import Slot, SlotRecord
@@ -29,6 +31,36 @@ from hwr_export.spec import LOGITS
 ON_PAPER = 48  # goldens that go through the preprocessing too: enough to see a broken library, few enough to be quick
 # They are scaled up and down again, which moves few answers (0.4 % on digits); a broken library moves most.
 ON_PAPER_ALIKE = 0.8
+MAX_GOLDENS_BYTES = 100_000_000  # unpacked; what is read on a device says of itself how large it is
+_Read = TypeVar("_Read", bound=BaseModel)
+
+
+class _Counted(BaseModel):
+    n: int
+    agreement: int
+
+
+class _Cell(BaseModel):
+    """What is used of a cell of `parity.json`; one that failed may lack the rest."""
+
+    backend: str
+    precision: str | None
+    verdict: str
+    tolerance: float | None = None
+    goldens: _Counted = _Counted(n=0, agreement=0)
+
+
+class _Parity(BaseModel):
+    cells: tuple[_Cell, ...]
+
+
+class _Proof(_Counted):
+    verdict: str
+    tolerance: float | None
+
+
+class _Sidecar(BaseModel):
+    parity: _Proof | None = None  # None: of a plan that was never run
 
 
 @dataclass(frozen=True)
@@ -73,10 +105,7 @@ def tested_runner(release: Release, record: SlotRecord, threads: int) -> Iterato
         facts, _ = unpinned_facts(runner.metadata(), release)
         if facts:
             raise ScannerError(f"{record.file}: {'; '.join(facts)}")
-        entry = release.entry(GOLDENS)
-        if entry is None:
-            raise ScannerError(f"{release.path} has no {GOLDENS} to prove itself with; install another release")
-        goldens = Goldens.from_bytes(release.read(entry), GOLDENS)
+        goldens = _goldens(release)
         problems = judge_goldens(runner, goldens, allowed_of(release, record), record.precision)
         if problems:
             raise ScannerError(f"{record.file} on {record.backend} does not pass its goldens: {'; '.join(problems)}")
@@ -109,22 +138,43 @@ def allowed_of(release: Release, record: SlotRecord) -> Allowed:
         ScannerError: there is no evidence that it passed.
     """
     if record.target == "native":
-        sidecar = _json(release, f"{record.file}.json")
-        proof = sidecar.get("parity", {})
-        if proof.get("verdict") == "PASS":
-            return Allowed(proof["tolerance"], proof["n"] - proof["agreement"])
-    for cell in _json(release, PARITY).get("cells", ()) if record.target == "cpu" else ():
-        if (cell["backend"], cell["precision"], cell["verdict"]) == (record.backend, record.precision, "PASS"):
-            return Allowed(cell["tolerance"], cell["goldens"]["n"] - cell["goldens"]["agreement"])
+        proof = _read(release, f"{record.file}.json", _Sidecar).parity
+        if proof and proof.verdict == "PASS":
+            return Allowed(proof.tolerance, proof.n - proof.agreement)
+    else:
+        for cell in _read(release, PARITY, _Parity).cells:
+            if (cell.backend, cell.precision, cell.verdict) == (record.backend, record.precision, "PASS"):
+                return Allowed(cell.tolerance, cell.goldens.n - cell.goldens.agreement)
     raise ScannerError(f"nothing in {release.path} says that {record.file} passed on {record.backend}")
 
 
-def _json(release: Release, path: str) -> dict[str, Any]:
+def _read(release: Release, path: str, kind: type[_Read]) -> _Read:
     entry = release.entry(path)
     if entry is None:
         raise ScannerError(f"{release.path} has no {path}, which says what is allowed; install another release")
-    found: dict[str, Any] = json.loads(release.read(entry))
-    return found
+    try:
+        return kind.model_validate_json(release.read(entry))
+    except ValidationError as err:
+        first = err.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "document"
+        raise ScannerError(f"{release.path / path} is no evidence: {where}: {first['msg']}") from err
+
+
+def _goldens(release: Release) -> Goldens:
+    entry = release.entry(GOLDENS)
+    if entry is None:
+        raise ScannerError(f"{release.path} has no {GOLDENS} to prove itself with; install another release")
+    data = release.read(entry)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            size = sum(member.file_size for member in packed.infolist())
+    except zipfile.BadZipFile as err:
+        raise ScannerError(f"{release.path / GOLDENS} is no npz file: {err}") from err
+    if size > MAX_GOLDENS_BYTES:
+        raise ScannerError(
+            f"{release.path / GOLDENS} unpacks to {size:,} bytes; goldens have {MAX_GOLDENS_BYTES:,} at most"
+        )
+    return Goldens.from_bytes(data, GOLDENS)
 
 
 def _runner(release: Release, record: SlotRecord, threads: int) -> Runner:

@@ -129,7 +129,8 @@ class Root:
 
     def put(self, staged: Path, slot: Slot) -> None:
         """Give a slot that is not current another content, which is on the disk already."""
-        sync_directory(staged)
+        for folder in (*(path for path in staged.rglob("*") if path.is_dir()), staged):
+            sync_directory(folder)
         if self.slot(slot).is_dir():
             self.slot(slot).rename(self._replaced(slot))
         staged.rename(self.slot(slot))

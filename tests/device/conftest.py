@@ -1,17 +1,24 @@
-"""Slots filled with the reference release, as `hwr-scan install` fills them."""
+"""Slots filled with the reference release as `hwr-scan install` fills them, and signed archives to fill them with."""
 
 import json
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from hwr_export.bundle.archive import pack
+from hwr_export.bundle.signature import sign
 from hwr_export.device.documents import Slot, SlotRecord
 from hwr_export.device.slots import RECORD, Root
 from hwr_export.files import json_bytes, sha256_bytes
 from hwr_export.release import MANIFEST, Release
+from hwr_export.scan_cli import main
 from tests.conftest import ROOT
 
 REFERENCE = ROOT / "exported" / "digits"
@@ -76,3 +83,52 @@ def vouch(home: Root, slot: Slot, change: Callable[[Path], None]) -> None:
     assert record
     record = record.model_copy(update={"manifest_sha256": Release.open(release).manifest_sha256})
     (home.slot(slot) / RECORD).write_bytes(record.to_json())
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who makes and signs releases; `folder` holds the archives, `trusted` the public key that devices get."""
+
+    folder: Path
+    trusted: Path
+
+    def archive(self, version: str, release: Path = REFERENCE, signed: bool = True) -> Path:
+        """Return the archive of a release; the reference release's is made once a session."""
+        out = self.folder / ("" if release == REFERENCE else release.name) / f"digits-{version}.hwr"
+        if not out.exists():
+            out.parent.mkdir(exist_ok=True)
+            pack(Release.open(release), out)
+        if signed and not out.with_name(f"{out.name}.sig").exists():
+            sign(out, self.folder / "maker.pem")
+        return out
+
+
+@pytest.fixture(scope="session")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    made = Maker(tmp_path_factory.mktemp("maker"), tmp_path_factory.mktemp("trusted"))
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (made.folder / "maker.pem").write_bytes(private)
+    (made.trusted / "maker.pub").write_bytes(public)
+    return made
+
+
+@pytest.fixture
+def scan() -> Callable[..., Result]:
+    """Run `hwr-scan` in this process."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(a) for a in arguments])
+
+    return run
+
+
+@pytest.fixture
+def root(maker: Maker, tmp_path: Path) -> Path:
+    """A device on which nothing is installed and whose maker is trusted."""
+    path = tmp_path / "device"
+    shutil.copytree(maker.trusted, path / "trusted")
+    return path

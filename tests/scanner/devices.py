@@ -112,10 +112,10 @@ class Service:
     def __init__(self, config: Path, **popen: object) -> None:
         self.log = config.with_suffix(".log")
         self.health = config.parent / "health.json"
-        code = "from hwr_export.commands.scan import run; run(prog_name='hwr-scan')"
+        code = "from hwr_export.scan_cli import main; main(prog_name='hwr-scan')"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code, "--config", str(config)],
+                [sys.executable, "-c", code, "run", "--config", str(config)],
                 cwd=ROOT,
                 **{"stdin": subprocess.DEVNULL, "stderr": log, "env": os.environ | {"OMP_NUM_THREADS": "1"}} | popen,
             )

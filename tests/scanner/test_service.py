@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from hwr_export.scan_cli import main
 from hwr_export.scanner.spool import Spool
 from tests.scanner.devices import A4, GRID, page_of, results, scanner_says, until, write_config, write_pgm
 
@@ -252,6 +254,31 @@ def test_a_page_that_takes_the_service_down_does_so_five_times(service, device: 
     running = service(WATCH)
     (result,) = until(lambda: results(device))
     assert result["error"] == "the service ended 5 times while it read this page; it is not tried again"
+    assert running.end() == 0
+
+
+def test_status_tells_of_slots_sources_and_spool(service, device: Path, sane: Path) -> None:
+    (device / "asked").mkdir()
+    running = service(
+        '[[sources]]\nkind = "sane"\ndevice = "test:0"\nmode = "flatbed"\nrequests = "asked"\nretry_s = 0.1\n'
+    )
+    until(lambda: running.state()["sources"].get("scanner", {}).get("state") == "waiting")
+
+    def status(*more: str) -> Result:
+        words = ["status", "--root", str(device / "root"), "--config", str(device / "scan.toml"), *more]
+        return CliRunner().invoke(main, words)
+
+    assert status().exit_code == 0, status().output
+    scanner_says(sane, "SANE_STATUS_JAMMED")
+    (device / "asked" / "one").touch()
+    until(lambda: running.state()["sources"]["scanner"]["state"] == "paper-jam")
+    found = status()
+    assert found.exit_code == 1
+    for words in ("digits 1.0.0", "paper-jam", "open the feeder", "pages not read", "folder: delivered"):
+        assert words in found.stdout
+    document = json.loads(status("--json").stdout)
+    assert document["service"]["sources"]["scanner"]["state"] == "paper-jam"
+    assert document["service"]["running"]
     assert running.end() == 0
 
 
