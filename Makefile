@@ -54,5 +54,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Installing into $(VENV) (once; a few minutes, about 7 GB, most of it torch)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,openvino,rtx,report,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,cpu,openvino,rtx,report,scan,docs,dev]'
 	@touch $@

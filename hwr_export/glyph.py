@@ -7,6 +7,7 @@ its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy
 import threading
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hwr_export.errors import ImageError
 
-MAX_PIXELS = 50_000_000  # a character is never larger; guards against decompression bombs
+MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million; guards against decompression bombs
 INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
 FLAT_SHARE = 0.4  # of all pixels exactly at paper level, above which the image is no photograph or JPEG
 MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
@@ -30,23 +31,32 @@ def load_grey(path: Path) -> npt.NDArray[np.uint8]:
     """
     if not path.is_file():
         raise ImageError(f"there is no image {path}")
+    return decode_grey(path, str(path))
+
+
+def decode_grey(file: Path | IO[bytes], name: str) -> npt.NDArray[np.uint8]:
+    """Decode an image as `load_grey` does; errors call it `name`.
+
+    Raises:
+        ImageError: no image, too large or cut off.
+    """
     try:
         with _OPENING, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path)
+            opened = Image.open(file)
         with opened as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
-                    f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
-                    "a single character may have; crop it"
+                    f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
+                    "an image may have; crop it"
                 )
             return _to_grey(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as err:
-        raise ImageError(f"{path} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
+        raise ImageError(f"{name} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise ImageError(f"{path} is larger than a single character may be: {err}") from err
+        raise ImageError(f"{name} is larger than an image may be: {err}") from err
     except (OSError, ValueError, SyntaxError, EOFError) as err:  # Pillow's decoders raise all of these
-        raise ImageError(f"{path} cannot be decoded: {err}; it may be cut off") from err
+        raise ImageError(f"{name} cannot be decoded: {err}; it may be cut off") from err
 
 
 def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8] | None:

@@ -52,7 +52,7 @@ class Goldens:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 loaded = {name: arrays[name] for name in names}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as err:
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile) as err:
             raise ReleaseError(f"{source} cannot be read as goldens ({err}); export the release again") from err
         lengths = {len(a) for a in loaded.values()}
         if len(lengths) != 1:

@@ -254,6 +254,23 @@ def inspection_notes(document: dict[str, Any]) -> Iterator[str]:
     yield from (f"Problem: {problem}." for problem in document["problems"])
 
 
+def slots_table(document: dict[str, Any]) -> Table:
+    columns = ("slot", "state", "release", "signed by", "runs", "installed", "failures", "problem")
+    rows = []
+    for slot in document["slots"]:
+        record = slot["record"] or {}
+        rows.append(
+            (
+                *(slot["slot"], slot["state"], slot["release"]),
+                record.get("signer") or ("nobody" if record else ""),
+                f"{record['file']} on {record['backend']}" if record else "",
+                record.get("installed_at", ""),
+                *(slot["failures"], slot["problem"]),
+            )
+        )
+    return columns, rows
+
+
 def _row(cell: dict[str, Any]) -> tuple[str, ...]:
     flips, change, corruptions = cell["flips"], cell["accuracy_delta_pt"], cell["corruptions"]
     return (

@@ -11,6 +11,7 @@ import pytest
 
 from hwr_export.cli import main as hwr_export
 from hwr_export.release import Release
+from hwr_export.scan_cli import main as hwr_scan
 from tests.conftest import ROOT
 from train.__main__ import main as train
 
@@ -24,7 +25,7 @@ def commands() -> list[tuple[str, str]]:
         for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 text = line.strip().removeprefix("$ ")
-                if text.startswith(("hwr-export ", "python -m train ")):
+                if text.startswith(("hwr-export ", "hwr-scan ", "python -m train ")):
                     found.append((page.name, text.split("  #")[0].strip()))
     return found
 
@@ -39,8 +40,8 @@ def load_script(name: str):
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_commands_in_the_docs_parse(page: str, line: str) -> None:
     words = shlex.split(line)
-    group, words = (train, words[3:]) if words[0] == "python" else (hwr_export, words[1:])
-    name, *arguments = words
+    group = {"python": train, "hwr-scan": hwr_scan}.get(words[0], hwr_export)
+    name, *arguments = words[3:] if words[0] == "python" else words[1:]
     assert name in group.commands, f"{page}: {line}"
     command = group.commands[name]
     parent = click.Context(group, info_name=words[0], **group.context_settings)
@@ -58,6 +59,14 @@ def test_every_command_is_in_the_reference_and_it_is_current() -> None:
     assert (ROOT / "docs" / "cli.md").read_text() == load_script("make_docs").document()
 
 
+def test_every_key_of_the_scanner_is_described_and_the_page_is_current() -> None:
+    make_docs = load_script("make_docs")
+    assert (ROOT / "docs" / "scan-config.md").read_text() == make_docs.scan_config()
+    for heading, model in make_docs.SCAN_TABLES:
+        for name, field in model.model_fields.items():
+            assert name == "kind" or field.description, f"{heading}: {name}"
+
+
 def test_the_page_of_figures_is_current() -> None:
     assert (ROOT / "docs" / "figures.md").read_text() == load_script("make_docs").figures()
 
@@ -67,6 +76,13 @@ def test_the_tables_of_peers_are_current() -> None:
     make_docs = load_script("make_docs")
     assert make_docs.PEERS_BEGIN in page
     assert make_docs.with_peers(page) == page
+
+
+def test_the_table_of_install_sizes_is_current() -> None:
+    page = (ROOT / "docs" / "device.md").read_text()
+    make_docs = load_script("make_docs")
+    assert make_docs.SIZES_BEGIN in page
+    assert make_docs.with_install_sizes(page) == page
 
 
 def test_the_transcript_is_of_the_demo() -> None:

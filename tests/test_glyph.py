@@ -121,7 +121,7 @@ def cut(path: Path) -> None:
         (lambda p: p.write_bytes(b""), "is not an image"),
         (lambda p: p.write_text("seven"), "is not an image"),
         (cut, "cannot be decoded"),
-        (bomb, "pixels, more than the|larger than a single character"),
+        (bomb, "pixels, more than the|larger than an image"),
     ],
 )
 def test_what_is_no_image_is_one_sentence(tmp_path: Path, make, message: str) -> None:

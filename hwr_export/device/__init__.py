@@ -1,0 +1,1 @@
+"""Archive -> slot -> self-tested -> active. Of two slots, so that a device always has a whole, verified release."""
