@@ -31,7 +31,10 @@ LabelSet = Annotated[str, AfterValidator(_usable)]
 class Strict(BaseModel):
     """Base of every document we read: unknown keys are refused, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, ser_json_inf_nan="constants")
+    # Validators are built on first use: a start pays for the documents that it reads, and for each once.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, ser_json_inf_nan="constants", defer_build=True
+    )
 
 
 def first_problem(err: ValidationError) -> str:
