@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import engines, make, prove, use
+from hwr_export.commands import bundle, engines, make, prove, use
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -21,6 +21,10 @@ COMMANDS = (
     use.read,
     use.doctor,
     use.show,
+    bundle.pack,
+    bundle.sign,
+    bundle.verify,
+    bundle.unpack,
 )
 
 

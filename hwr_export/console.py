@@ -38,6 +38,9 @@ EXTRA_OF = {
     "jinja2": "report",
     "markupsafe": "report",
     "vl_convert": "report",
+    "model_signing": "sign",
+    "OpenSSL": "sign",
+    "cryptography": "scan",
 }
 
 

@@ -9,9 +9,10 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # A list of nothing but numbers, as json.dumps spreads it over lines; within a string a line break is escaped.
 _NUMBERS = re.compile(r"\[\n([-+0-9.eE,\s]+)\]")
@@ -49,6 +50,24 @@ def sync_directory(path: Path) -> None:
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` with `data` in one step; on any failure the previous file stays as it was."""
     write_together({path: data})
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file to write; it takes the place of `path`, on the disk, when the block ends without an exception."""
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 import hwr_export
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.files import json_bytes, sha256_bytes, sha256_file, sync_directory, write_atomic
-from hwr_export.spec import ModelSpec, Strict
+from hwr_export.spec import ModelSpec, Strict, first_problem
 
 MANIFEST = "manifest.json"
 GOLDENS = "goldens.npz"
@@ -61,6 +61,9 @@ Role = Literal[
     "report",
 ]
 
+# Relative, with no `..` and nothing hidden.
+PATH_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100
 
@@ -78,7 +81,7 @@ def onnx_path(precision: str) -> str:
 class ManifestFile(Strict):
     """One file: what it is, its hash, and the hashes of the release's files that it was made from."""
 
-    path: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
+    path: str = Field(pattern=PATH_PATTERN)
     role: Role
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=0)
@@ -139,12 +142,10 @@ class Release:
         try:
             manifest = Manifest.model_validate(json.loads(data))
         except ValidationError as err:
-            first = err.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "document"
             raise ReleaseError(
-                f"{path / MANIFEST} is not a manifest this version can read: {where}: {first['msg']}"
+                f"{path / MANIFEST} is not a manifest this version can read: {first_problem(err)}"
             ) from err
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise ReleaseError(f"{path / MANIFEST} is not JSON: {err}; make the release again") from err
         return cls(path, manifest, sha256_bytes(data))
 

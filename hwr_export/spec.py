@@ -6,7 +6,7 @@ outputs `logits` float32 (N, classes) and `probabilities` float32 (N, classes); 
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hwr_export.errors import UsageError
 from hwr_export.labels import check_labels, labels_sha256
@@ -32,6 +32,13 @@ class Strict(BaseModel):
     """Base of every document we read: unknown keys are refused, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, ser_json_inf_nan="constants")
+
+
+def first_problem(err: ValidationError) -> str:
+    """Return where a document is not what it should be, and why, in a few words without the document's own."""
+    first = err.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"])) or "document"
+    return f"{where}: {first['msg']}"
 
 
 class Preprocessing(Strict):

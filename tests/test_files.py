@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_export.files import json_bytes, sha256_bytes, sha256_file, write_atomic, write_together
+from hwr_export.files import atomic_file, json_bytes, sha256_bytes, sha256_file, write_atomic, write_together
 
 
 def test_hashes_agree_with_hashlib(tmp_path: Path) -> None:
@@ -59,3 +59,18 @@ def test_files_that_belong_together_change_together_or_not_at_all(tmp_path: Path
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.engine": b"old", "a.engine.json": b"old"}
     write_together({plan: b"new", sidecar: b"new"})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.engine": b"new", "a.engine.json": b"new"}
+
+
+def test_a_file_written_in_parts_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(b"before")
+    with pytest.raises(RuntimeError, match="stopped"), atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError("stopped")
+    assert path.read_bytes() == b"before"
+    with atomic_file(path) as file:
+        file.write(b"half")
+        assert path.read_bytes() == b"before"
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert list(tmp_path.iterdir()) == [path]

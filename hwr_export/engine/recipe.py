@@ -11,7 +11,7 @@ from hwr_export.engine.options import DEFAULT_OPTIONS, BuildOptions
 from hwr_export.errors import ReleaseError
 from hwr_export.files import json_bytes
 from hwr_export.release import BUILD, Change, Release
-from hwr_export.spec import Strict
+from hwr_export.spec import Strict, first_problem
 
 
 class BuildRecipe(Strict):
@@ -50,10 +50,8 @@ def read_recipe(release: Release) -> BuildRecipe:
     try:
         return BuildRecipe.model_validate(json.loads(release.read(entry)))
     except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(map(str, first["loc"]))
         raise ReleaseError(
-            f"{release.path / BUILD} is no build recipe this version can read: {where}: {first['msg']}; "
+            f"{release.path / BUILD} is no build recipe this version can read: {first_problem(err)}; "
             "run trt with the options again"
         ) from err
 
