@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from hwr_export.errors import ScannerError
 from hwr_export.files import json_bytes
-from hwr_export.spec import Strict
+from hwr_export.spec import Strict, first_problem
 
 Slot = Literal["a", "b"]
 SLOTS: tuple[Slot, ...] = ("a", "b")
@@ -42,9 +42,7 @@ class Document(Strict):
         except OSError as err:
             raise ScannerError(f"{path} cannot be read: {err.strerror}; install the release again") from err
         except ValidationError as err:
-            first = err.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "document"
-            raise ScannerError(f"{path} is not what was written: {where}: {first['msg']}; it was changed") from err
+            raise ScannerError(f"{path} is not what was written: {first_problem(err)}; it was changed") from err
         except (ValueError, RecursionError) as err:
             raise ScannerError(f"{path} is not JSON: {err}; it was changed or damaged") from err
 

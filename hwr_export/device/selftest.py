@@ -26,7 +26,7 @@ from hwr_export.guards import unpinned_facts
 from hwr_export.numbers import Tolerance, compare_outputs, judge_numbers
 from hwr_export.release import CHECKPOINT, GOLDENS, MANIFEST, PARITY, Release
 from hwr_export.runners import ONNX_BACKENDS, Arrays, Runner, onnx_runner
-from hwr_export.spec import LOGITS
+from hwr_export.spec import LOGITS, first_problem
 
 ON_PAPER = 48  # goldens that go through the preprocessing too: enough to see a broken library, few enough to be quick
 # They are scaled up and down again, which moves few answers (0.4 % on digits); a broken library moves most.
@@ -155,9 +155,7 @@ def _read(release: Release, path: str, kind: type[_Read]) -> _Read:
     try:
         return kind.model_validate_json(release.read(entry))
     except ValidationError as err:
-        first = err.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "document"
-        raise ScannerError(f"{release.path / path} is no evidence: {where}: {first['msg']}") from err
+        raise ScannerError(f"{release.path / path} is no evidence: {first_problem(err)}") from err
 
 
 def _goldens(release: Release) -> Goldens:
