@@ -90,7 +90,7 @@ class Spool:
         self._pages = directory / PAGES
         self._arriving: dict[str, int] = {}  # id -> bytes of pages whose row is not committed yet
         self._arriving_lock = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: tuple[Callable[[], None], ...] = ()
         try:
             self._pages.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(directory)
@@ -123,7 +123,11 @@ class Spool:
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each stored result, in the thread that stored it."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
+
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def add(self, source: str, key: str, image: bytes, suffix: str) -> Page:
         """Keep a page; when this returns it survives a power cut and may be acknowledged.
