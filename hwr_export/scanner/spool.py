@@ -92,7 +92,7 @@ class Spool:
         self._pages = directory / PAGES
         self._arriving: dict[str, int] = {}  # id -> bytes of pages whose row is not committed yet
         self._arriving_lock = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: tuple[Callable[[], None], ...] = ()
         try:
             self._pages.mkdir(mode=0o700, parents=True, exist_ok=True)
             sync_directory(directory)
@@ -125,7 +125,11 @@ class Spool:
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each stored result, in the thread that stored it."""
-        self._listeners.append(listener)
+        self._listeners = (*self._listeners, listener)
+
+    def unsubscribe(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def add(self, source: str, key: str, image: bytes, suffix: str) -> Page:
         """Keep a page; when this returns it survives a power cut and may be acknowledged.
@@ -250,9 +254,7 @@ class Spool:
 
     def counts(self) -> SpoolCounts:
         """Count what waits, for whom, and how much room it takes."""
-        with self._store.reading() as db:
-            unread, undelivered, images, image_bytes = self._load(db)
-        return SpoolCounts(unread, undelivered, images, image_bytes, self.outbox.counts(self.sinks))
+        return counted(self._store, self.outbox, self.sinks)
 
     def _refuse_leftovers(self) -> None:
         """Refuse images whose database is gone: what has no row is deleted, and here nothing has."""
@@ -281,7 +283,7 @@ class Spool:
         """Hold room for a page while it is being written."""
         with self._arriving_lock:
             with self._store.reading() as db:
-                unread, undelivered, _, image_bytes = self._load(db)
+                unread, undelivered, _, image_bytes = _load(db)
             pages = unread + undelivered + len(self._arriving)
             held_bytes = image_bytes + sum(self._arriving.values())
             if pages >= self.max_pages or held_bytes + size_bytes > self.max_bytes:
@@ -305,16 +307,6 @@ class Spool:
                 "which results and deliveries need; free some space: work goes on by itself",
                 "disk-full",
             )
-
-    def _load(self, db: sqlite3.Connection) -> tuple[int, int, int, int]:
-        """Pages unread, pages undelivered (dead letters among them), images, their bytes."""
-        row: tuple[int, int, int, int] = db.execute(
-            "SELECT (SELECT count(*) FROM pages WHERE read_s IS NULL), "
-            "(SELECT count(*) FROM pages WHERE document IS NOT NULL), "
-            "(SELECT count(*) FROM pages WHERE has_image), "
-            "(SELECT coalesce(sum(size_bytes), 0) FROM pages WHERE has_image)"
-        ).fetchone()
-        return row
 
     def _known(self, db: sqlite3.Connection, fingerprint: str, key: str) -> Page | None:
         row = db.execute(_PAGE + "WHERE fingerprint = ?", (fingerprint,)).fetchone()
@@ -348,6 +340,13 @@ class Spool:
             db.execute("COMMIT")
 
 
+def counted(store: Store, outbox: Outbox, sinks: tuple[str, ...] = ()) -> SpoolCounts:
+    """Count what a database holds."""
+    with store.reading() as db:
+        unread, undelivered, images, image_bytes = _load(db)
+    return SpoolCounts(unread, undelivered, images, image_bytes, outbox.counts(sinks))
+
+
 def fingerprint_of(source: str, key: str, sha256: str) -> str:
     """Return what tells a page from every other, for as long as it may be offered again."""
     return sha256_bytes(f"{source}\0{key}\0{sha256}".encode())
@@ -369,6 +368,17 @@ def locked(path: Path) -> IO[str]:
 def _storable(text: str) -> str:
     """Return text that can be stored and sent: bytes of a file name that are no UTF-8 are spelt out."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _load(db: sqlite3.Connection) -> tuple[int, int, int, int]:
+    """Pages unread, pages undelivered (dead letters among them), images, their bytes."""
+    row: tuple[int, int, int, int] = db.execute(
+        "SELECT (SELECT count(*) FROM pages WHERE read_s IS NULL), "
+        "(SELECT count(*) FROM pages WHERE document IS NOT NULL), "
+        "(SELECT count(*) FROM pages WHERE has_image), "
+        "(SELECT coalesce(sum(size_bytes), 0) FROM pages WHERE has_image)"
+    ).fetchone()
+    return row
 
 
 def _is_image(path: Path) -> bool:

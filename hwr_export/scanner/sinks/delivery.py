@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 # How soon a thread with nothing to do looks again; a new result wakes it, letters sent again by hand do not.
 IDLE_S = 5.0
 _MARK_AGAIN_S = 1.0
+_PATIENCE_S = 5.0
 
 
 class Courier(threading.Thread):
@@ -115,13 +116,12 @@ class Courier(threading.Thread):
 
 
 @contextlib.contextmanager
-def couriers(spool: Spool, sinks: tuple[SinkConfig, ...], patience_s: float = 15.0) -> Iterator[list[Courier]]:
-    """Deliver to each sink in a thread of its own while the block runs.
+def couriers(spool: Spool, sinks: tuple[SinkConfig, ...]) -> Iterator[list[Courier]]:
+    """Deliver to each sink in a thread of its own while the block runs; at its end, attempts being made are waited for.
 
     Args:
-        spool: What is delivered; its `sinks` should be the names of these.
+        spool: What is delivered; its `sinks` are the names of these.
         sinks: As configured.
-        patience_s: How long, at the end, to wait for attempts that are being made.
     """
     if set(spool.sinks) != {config.name for config in sinks}:
         raise ScannerError(f"the spool owes results to {spool.sinks}, and the sinks are {[c.name for c in sinks]}")
@@ -134,5 +134,10 @@ def couriers(spool: Spool, sinks: tuple[SinkConfig, ...], patience_s: float = 15
     finally:
         for courier in started:
             courier.stop()
+            spool.unsubscribe(courier.nudge)
+        # Each waits at most twice for the other side: to be connected, and to be answered.
+        patience_s = _PATIENCE_S + 2 * max((getattr(config, "timeout_s", 0.0) for config in sinks), default=0.0)
         for courier in started:
             courier.join(patience_s)
+            if courier.is_alive():
+                log.error("does not end within %.0f s", patience_s, extra={"sink": courier.sink_name})

@@ -190,6 +190,7 @@ def test_a_sink_that_hangs_holds_up_no_other(tmp_path: Path, monkeypatch: pytest
         assert working.got == ids
         assert hanging.got == []
         let_go.set()
+    assert spool._listeners == ()
     with Spool(tmp_path / "spool", 100, 1 << 20, ("stuck", "free"), reserve_bytes=0) as spool:
         assert spool.counts().sinks["stuck"].pending == 20 - len(hanging.got)
 
