@@ -1,5 +1,6 @@
 """`scan.toml`: what is taken, and the sentence for what is not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,14 @@ def test_status_says_what_waits_for_a_person(tmp_path: Path) -> None:
     (tmp_path / "health.json").write_text("[]")
     with pytest.raises(ScannerError, match="is no health file"):
         read_health(tmp_path / "health.json")
+
+
+def test_the_docs_show_the_committed_endurance_run() -> None:
+    run = json.loads((ROOT / "docs" / "figures" / "scan-endurance.json").read_text())
+    page = (ROOT / "docs" / "scanning.md").read_text()
+    row, killed = run["in_a_row"], run["killed"]
+    assert (killed["kills"], killed["pages"]) == (200, 2000)
+    assert (killed["lost"], killed["duplicated"], killed["half_written"]) == (0, 0, 0)
+    assert f"p50 and p95 | {row['page_s']['p50']:.2f} and {row['page_s']['p95']:.2f} |" in page
+    memory = ", ".join(str(row["rss_mb"][key]) for key in ("second_fifth", "last_fifth", "max"))
+    assert f"most | {memory} MB |" in page
