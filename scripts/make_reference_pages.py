@@ -115,6 +115,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
             "cells[].phases_us": "copying in, preprocessing, computing, copying out",
             "cells[].offline_images_per_s": "throughput without pauses",
             "cells[].joules_per_image": "null where no counter may be read",
+            "cells[].device_memory_bytes": "of an accelerator; null where there is none or it cannot be told",
         },
     ),
     "quantization.json": (
