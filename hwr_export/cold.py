@@ -42,7 +42,7 @@ def start_up(release: Path, backend: str, precision: str, threads: int, starts: 
                 last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
                 raise RunnerError(f"{backend} with the {precision} file does not start in a process of its own: {last}")
             found.append(json.loads(done.stdout.splitlines()[-1]))
-    return {"n": starts} | {key: round(statistics.median(one[key] for one in found[1:]), 4) for key in KEYS}
+    return {"n": starts} | {key: round(statistics.median(one[key] for one in found[1:]), 6) for key in KEYS}
 
 
 def _write_image(release: Path, path: Path) -> None:

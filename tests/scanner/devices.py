@@ -112,6 +112,8 @@ class Service:
     def __init__(self, config: Path, **popen: object) -> None:
         self.log = config.with_suffix(".log")
         self.health = config.parent / "health.json"
+        # One log for all that follow one another: those before have told that they started.
+        self._before = len(self.events("started")) if self.log.exists() else 0
         code = "from hwr_export.scan_cli import main; main(prog_name='hwr-scan')"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -138,6 +140,10 @@ class Service:
         self.process.wait()
 
     def end(self) -> int:
-        """Ask it to end in order."""
+        """Ask it to end in order, once it has begun: before, a signal ends any process at once."""
+        deadline = time.monotonic() + 60
+        while len(self.events("started")) == self._before and self.process.poll() is None:
+            assert time.monotonic() < deadline, "the service did not start"
+            time.sleep(0.02)
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
