@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,13 @@ def tiny_recipe(**changes: object) -> Recipe:
 
 def silent() -> Console:
     return Console(quiet=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heeded() -> None:
+    """A suite started in the background has Ctrl-C ignored, and would hand that on to the programs it starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

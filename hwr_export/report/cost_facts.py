@@ -12,8 +12,19 @@ import numpy.typing as npt
 PASS, FAIL, UNDECIDED, UNKNOWN = "PASS", "FAIL", "UNDECIDED", "NOT JUDGED"
 
 
+class OnBackend:
+    """One file on one backend, and what both are called together."""
+
+    backend: str
+    precision: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision} on {self.backend}"
+
+
 @dataclass(frozen=True)
-class Latency:
+class Latency(OnBackend):
     """One file on one backend at one batch and thread count, microseconds; `samples` float64 (n,), None if not kept."""
 
     backend: str
@@ -38,10 +49,6 @@ class Latency:
     samples: npt.NDArray[np.float64] | None
 
     @property
-    def name(self) -> str:
-        return f"{self.precision} on {self.backend}"
-
-    @property
     def struck(self) -> bool:
         """Whether the file was looked at by parity and did not pass."""
         return self.verdict in (FAIL, UNDECIDED)
@@ -59,7 +66,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Start:
+class Start(OnBackend):
     """One file on one backend in a process of its own: medians of `n` starts."""
 
     backend: str
@@ -70,10 +77,6 @@ class Start:
     first_answer_s: float
     cpu_s: float
     peak_rss_mib: float
-
-    @property
-    def name(self) -> str:
-        return f"{self.precision} on {self.backend}"
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Roof:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(OnBackend):
     """One file on one backend by batch: the time of a call as a fixed part and a part for each image."""
 
     backend: str
@@ -142,10 +145,6 @@ class Scaled:
     overhead_us: float
     us_per_image: float
     points: tuple[Roof, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.precision} on {self.backend}"
 
 
 @dataclass(frozen=True)

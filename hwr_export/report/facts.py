@@ -6,7 +6,7 @@ A section whose evidence is not there is a `Missing`, which names the command th
 from dataclasses import dataclass
 from typing import Any
 
-from hwr_export.report.cost_facts import FAIL, UNKNOWN, Bench, Profile
+from hwr_export.report.cost_facts import FAIL, UNKNOWN, Bench, OnBackend, Profile
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(OnBackend):
     """One file on one backend, and the verdict on it; rates are fractions, `_pt` percentage points."""
 
     backend: str
@@ -58,10 +58,6 @@ class Judged:
     task: dict[str, Any] | None
     corruptions: dict[str, Any] | None
     answers: Answers | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.precision} on {self.backend}"
 
 
 @dataclass(frozen=True)
