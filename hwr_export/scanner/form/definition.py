@@ -1,0 +1,191 @@
+"""A form's definition, YAML or JSON: what is printed, where its fields lie, what may stand in them.
+
+The printed sheet, its preview, the reader and the review all come from this one document. Lengths in mm.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from hwr_export.errors import FormError
+from hwr_export.scanner.form.fields import BoxSize, FormField
+from hwr_export.spec import Strict
+
+MAX_BYTES = 200_000
+MAX_DEPTH = 12
+_NUMBERS = ("amount", "digits")
+
+
+class Page(Strict):
+    """Paper, upright or lying."""
+
+    width: float = Field(210.0, ge=50, le=1000)
+    height: float = Field(297.0, ge=50, le=1000)
+
+
+class Marks(Strict):
+    """Squares in the page's four corners by which a scan is laid straight (ArUco), or none."""
+
+    kind: Literal["aruco", "none"] = Field(
+        "aruco", description="`none`: the page is laid straight by what is printed on it."
+    )
+    size: float = Field(10.0, ge=6, le=30, description="Side of a mark's black square.")
+    margin: float = Field(9.0, ge=4, le=50, description="From the page's edges to a mark.")
+
+
+class SumRule(Strict):
+    """The parts add up to the total; an empty part counts nothing."""
+
+    kind: Literal["sum"]
+    total: str
+    parts: tuple[str, ...] = Field(min_length=2)
+
+
+class RangeRule(Strict):
+    """A number lies between two others."""
+
+    kind: Literal["range"]
+    field: str
+    least: float | None = None
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.least is None and self.most is None:
+            raise ValueError("give `least` or `most`")
+        return self
+
+
+class OrderRule(Strict):
+    """One date is not after another."""
+
+    kind: Literal["order"]
+    earlier: str
+    later: str
+
+
+Rule = Annotated[SumRule | RangeRule | OrderRule, Field(discriminator="kind")]
+
+
+class Form(Strict):
+    """The whole document."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Name of the form, printed on it.")
+    version: int = Field(1, ge=1, le=9999, description="Raised whenever something on the sheet moves.")
+    title: str = Field("", max_length=120)
+    page: Page = Page()
+    marks: Marks = Marks()
+    box: BoxSize = Field(BoxSize(), description="Of all fields that say nothing else.")
+    fields: tuple[FormField, ...] = Field(min_length=1, max_length=400)
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        names = [field.name for field in self.fields]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two fields are called {twice[0]!r}: give each a name of its own")
+        for rule in self.rules:
+            self._fits(rule)
+        return self
+
+    def _fits(self, rule: SumRule | RangeRule | OrderRule) -> None:
+        kinds = {field.name: field.kind for field in self.fields}
+        named, allowed = _of_rule(rule)
+        for name in named:
+            if name not in kinds:
+                raise ValueError(f"a rule of kind {rule.kind} names the field {name!r}, which the form does not have")
+            if kinds[name] not in allowed:
+                raise ValueError(
+                    f"a rule of kind {rule.kind} names the field {name!r} of kind {kinds[name]}; "
+                    f"it can speak of {' and '.join(allowed)}"
+                )
+        if len(set(named)) != len(named):
+            raise ValueError(f"a rule of kind {rule.kind} names a field twice")
+
+
+def load_form(path: Path) -> Form:
+    """Read and check a definition.
+
+    Raises:
+        FormError: missing, too large, neither YAML nor JSON, not as the schema says, or boxes overlap or lie outside.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as err:
+        raise FormError(f"{path} cannot be read: {err.strerror}; give a form's definition, YAML or JSON") from err
+    if len(data) > MAX_BYTES:
+        raise FormError(f"{path} is larger than {MAX_BYTES:,} bytes, which no form's definition is")
+    return parse_form(data, str(path))
+
+
+def parse_form(data: bytes, name: str) -> Form:
+    """Return a definition out of its bytes; errors call it `name`.
+
+    Raises:
+        FormError: as `load_form`.
+    """
+    from hwr_export.scanner.form.layout import lay_out
+
+    try:
+        form = Form.model_validate(_parsed(data))
+        lay_out(form)
+    except ValidationError as err:
+        raise FormError(f"{name}: {_said(err)}") from err
+    except FormError as err:
+        raise FormError(f"{name}: {err}") from err
+    return form
+
+
+def dump_form(form: Form) -> str:
+    """Return a definition as YAML, without what it does not have to say."""
+    document = form.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    text: str = yaml.safe_dump({"schema": 1, **document}, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        text = data.decode()
+        if text.lstrip().startswith("{"):
+            return json.loads(text)
+        _check_shape(text)
+        return yaml.load(text, Loader=yaml.CSafeLoader)
+    except (UnicodeDecodeError, ValueError, yaml.YAMLError, RecursionError) as err:
+        raise FormError(f"it is neither YAML nor JSON: {str(err).splitlines()[0][:200]}") from err
+
+
+def _check_shape(text: str) -> None:
+    """Refuse what takes a YAML reader down: the C reader descends without a limit of its own."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise FormError("it refers to a part of itself (`*name`); write the part out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise FormError(f"it is more than {MAX_DEPTH} levels deep, which no form's definition is")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _said(err: ValidationError) -> str:
+    first = err.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"])) or "document"
+    if first["type"] == "extra_forbidden":
+        return f"{where} is no key; docs/forms.md lists them"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _of_rule(rule: SumRule | RangeRule | OrderRule) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the fields that a rule names, and the kinds that they may have."""
+    if isinstance(rule, SumRule):
+        return (rule.total, *rule.parts), _NUMBERS
+    if isinstance(rule, RangeRule):
+        return (rule.field,), _NUMBERS
+    return (rule.earlier, rule.later), ("date",)
