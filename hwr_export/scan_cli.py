@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import device, scan
+from hwr_export.commands import device, scan, spool
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -12,6 +12,10 @@ COMMANDS = (
     device.rollback,
     device.status,
     device.gc,
+    spool.dead_letters,
+    spool.send_again,
+    spool.discard,
+    spool.repair,
 )
 
 

@@ -38,7 +38,7 @@ from hwr_export.release import PARITY, Release, is_for  # noqa: E402
 from hwr_export.runners import EAGER, Arrays, Runner  # noqa: E402
 from hwr_export.runners.release import open_runner  # noqa: E402
 from hwr_export.spec import INPUT, LOGITS, PROBABILITIES, ModelSpec  # noqa: E402
-from hwr_export.subjects import on_processors  # noqa: E402
+from hwr_export.subjects import most_first, on_processors  # noqa: E402
 
 RELEASE = Path("exported") / "digits"
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "olive-ai", "nvidia-modelopt", "numpy")
@@ -302,7 +302,8 @@ def main(processes: int) -> None:
         cold = start_up(ROOT / RELEASE, "onnxruntime", "fp32", 1, 5)
         times = exports(out, processes)
         everything = len(os.sched_getaffinity(0))
-        for threads, batches in {1: BATCHES, everything: BATCHES[-1:] if everything > 1 else BATCHES}.items():
+        batches_of = {1: BATCHES} | ({everything: BATCHES[-1:]} if everything > 1 else {})
+        for threads in most_first(list(batches_of)):
             with on_processors(threads), ExitStack() as stack:
                 runners = ours(release, threads) | peers(out, release.spec, threads)
                 for runner in runners.values():
@@ -314,7 +315,7 @@ def main(processes: int) -> None:
                         for (name, backend), r in runners.items()
                     ]
                     hint = runners[OPENVINO, "openvino"].hint
-                for batch in batches:
+                for batch in batches_of[threads]:
                     print(f"batch {batch}, {threads} thread(s)", file=sys.stderr)
                     rows, watch = latencies(runners, test.images, batch, threads, SECONDS)
                     cells += rows

@@ -27,7 +27,7 @@ def service_status(config: Path) -> dict[str, Any]:
         problems.append(f"the spool's disk: {found['state']}")
     problems += [f"{name}: {sink['trouble']}" for name, sink in found["sinks"].items() if sink["trouble"]]
     problems += [
-        f"{name}: {counts['dead']} dead letters, which it refused"
+        f"{name}: {counts['dead']} dead letters, which it refused: hwr-scan dead-letters"
         for name, counts in found["spool"]["sinks"].items()
         if counts["dead"]
     ]

@@ -104,7 +104,7 @@ def test_status_says_what_waits_for_a_person(tmp_path: Path) -> None:
         f"scanner: paper-jam; {STATES['paper-jam']}",
         "the spool's disk: disk-full",
         "office: no answer",
-        "office: 2 dead letters, which it refused",
+        "office: 2 dead letters, which it refused: hwr-scan dead-letters",
     ]
     HealthFile(tmp_path / "health.json").write(health(state="stopped"))
     assert service_status(config)["running"] is False
