@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import bundle, engines, make, prove, use
+from hwr_export.commands import bundle, engines, forms, make, prove, use
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -19,6 +19,7 @@ COMMANDS = (
     prove.recommend,
     prove.report,
     use.read,
+    forms.form,
     use.doctor,
     use.show,
     bundle.pack,
