@@ -27,7 +27,7 @@ from hwr_export.scanner.form.acceptance import (
     model_id,
     readers_of,
 )
-from hwr_export.scanner.form.definition import Form
+from hwr_export.scanner.form.definition import Form, load_form
 
 SOFT = {"doubtful", "not-calibrated"}  # reasons that come from the thresholds themselves
 Truth = Mapping[str, Mapping[str, str]]
@@ -93,6 +93,27 @@ def judged_families(
         )
         for key, samples in found.items()
     }
+
+
+def load_results(folder: Path) -> tuple[Form, list[dict[str, Any]]]:
+    """Return the form of a folder of results, and its pages that were read; of a page read twice, the later.
+
+    Raises:
+        UsageError: it is no such folder.
+        FormError: its form is damaged.
+    """
+    pages: dict[str, dict[str, Any]] = {}
+    try:
+        with (folder / "results.jsonl").open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):  # what a kill cut short is not there
+                    page = json.loads(line)
+                    pages[page["path"]] = page
+    except OSError as err:
+        raise UsageError(f"{folder} is no folder of results, as `read-form -o` writes it: {err.strerror}") from err
+    except (ValueError, TypeError, KeyError) as err:
+        raise UsageError(f"{folder / 'results.jsonl'} is damaged: {err}; read the pages again") from err
+    return load_form(folder / "form.yaml"), [page for page in pages.values() if page["status"] == "read"]
 
 
 def truth_of(pages: Sequence[Mapping[str, Any]], truth: Truth) -> list[Mapping[str, str]]:

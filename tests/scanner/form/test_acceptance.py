@@ -1,6 +1,7 @@
 """Thresholds hold their bound on pages that chose none of them, and nothing is accepted without one."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from hwr_export.scanner.form.acceptance import (
     model_id,
 )
 from hwr_export.scanner.form.calibrate import calibrate, judged_families, load_truth, truth_of
-from hwr_export.scanner.form.definition import Form
+from hwr_export.scanner.form.definition import Form, dump_form
 from hwr_export.scanner.form.fields import FormField
 from hwr_export.statistics import rate_upper_bound
 
@@ -188,3 +189,26 @@ def test_a_document_that_is_none_is_refused(release_dir: Path) -> None:
     with pytest.raises(ReleaseError, match=r"no document this version can read.*hwr-export form calibrate"):
         load_acceptance(Release.open(release_dir))
     assert json.loads((release_dir / "acceptance.json").read_text())["schema"] == 1
+
+
+def test_the_command_calibrates_from_a_folder_of_results(release_dir: Path, tmp_path: Path, hwr: Callable) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "form.yaml").write_text(dump_form(FORM))
+    lines = [json.dumps(page(i, "12", 0.99 if i % 4 else 0.3)) + "\n" for i in range(400)]
+    refused = json.dumps({"path": "x.png", "status": "refused", "fields": []}) + "\n"
+    (results / "results.jsonl").write_text("".join([*lines, refused]) + '{"path": "cut o')
+    (tmp_path / "truth.json").write_text(json.dumps({f"{i}.png": {"n": "12" if i % 4 else "13"} for i in range(400)}))
+    command = ("form", "calibrate", results, "--truth", tmp_path / "truth.json", "--release", release_dir)
+    failed = hwr(*command)
+    assert failed.exit_code == 2
+    assert "400 pages with 400 digits fields do not show that at most 0.10% of the accepted ones are wrong" in (
+        failed.stderr
+    )
+    done = hwr(*command, "--bound", 0.02, "--json")
+    assert done.exit_code == 0
+    (threshold_,) = json.loads(done.stdout)["thresholds"]
+    assert (threshold_["accepted"], threshold_["wrong"]) == (300, 0)
+    assert "300 (75.0%)" in hwr(*command, "--bound", 0.02).stdout
+    missing = hwr("form", "calibrate", tmp_path, "--truth", tmp_path / "truth.json", "--release", release_dir)
+    assert "is no folder of results, as `read-form -o` writes it" in missing.stderr
