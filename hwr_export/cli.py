@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import bundle, engines, forms, make, prove, use
+from hwr_export.commands import bundle, engines, forms, make, prove, read_forms, use
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -20,6 +20,7 @@ COMMANDS = (
     prove.report,
     use.read,
     forms.form,
+    read_forms.read_form,
     use.doctor,
     use.show,
     bundle.pack,

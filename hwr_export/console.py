@@ -47,6 +47,7 @@ EXTRA_OF = {
     "cv2": "forms",
     "pypdfium2": "forms",
     "reportlab": "forms",
+    "ray": "ray",
 }
 
 
