@@ -117,9 +117,14 @@ def _files(words: Sequence[Path], beside: set[Path]) -> Iterator[Path]:
 def _within(folder: Path, real: Path, beside: set[Path]) -> Iterator[Path]:
     if real in beside:
         return
-    with os.scandir(folder) as entries:
-        # Names and whether they are folders, and no more; links to folders are not followed: they may lead round.
-        names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            # Names and whether they are folders, and no more. Links to folders are not followed: they may lead round.
+            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError as err:
+        raise UsageError(
+            f"the folder {folder} cannot be listed: {err.strerror}; make it readable, or leave it out"
+        ) from err
     for name, is_folder in names:
         if name.startswith("."):
             continue

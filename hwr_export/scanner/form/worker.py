@@ -84,8 +84,10 @@ def serve(opener: ReaderOpener, annotated: Path | None, driver: Connection, fold
         try:
             os.chdir(folder)
             _serve(opener, annotated, driver)
-        except (HwrError, OSError) as err:
-            driver.send((FAILED, err if isinstance(err, HwrError) else ScannerError(_of_system(err))))
+        except (HwrError, ImportError) as err:
+            driver.send((FAILED, err))
+        except OSError as err:
+            driver.send((FAILED, ScannerError(_of_system(err))))
 
 
 def _serve(opener: ReaderOpener, annotated: Path | None, driver: Connection) -> None:
