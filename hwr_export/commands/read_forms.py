@@ -74,9 +74,9 @@ def read_form(
         opened = [Release.open(path) for path in releases]
         beside = [path for path in (out, annotate) if path is not None]
         files = find_files(pages, beside)
-        read = _engine(engine, FormReaderOpener(form, releases, threads), jobs, annotate)
+        opener = FormReaderOpener(form, releases, threads)
     with _folder(out) as folder, open_journal(folder, form, opened, durable=out is not None) as journal:
-        with quiet_stdout(), _told(pages, beside) as tell:
+        with quiet_stdout(), _told(pages, beside) as tell, _engine(engine, opener, jobs, annotate) as read:
             readings = read_pages(files, journal, read, tell)
         counts = readings.counts
         if not counts.pages:
@@ -95,14 +95,18 @@ def read_form(
     sys.exit(1 if counts.refused else 0)
 
 
-def _engine(name: str, opener: "FormReaderOpener", jobs: int | None, annotate: Path | None) -> "Engine":
+@contextmanager
+def _engine(name: str, opener: "FormReaderOpener", jobs: int | None, annotate: Path | None) -> Iterator["Engine"]:
     if name == "ray":
-        from hwr_export.scanner.form.ray_engine import RayEngine
+        from hwr_export.scanner.form.ray_engine import ray_engine
 
-        return RayEngine(opener, jobs, annotate).read
-    from hwr_export.scanner.form.pool import Pool
+        with ray_engine(opener, jobs, annotated=annotate) as read:
+            yield read
+        return
+    from hwr_export.scanner.form.pool import local_engine
 
-    return Pool(opener, jobs or len(os.sched_getaffinity(0)), annotated=annotate).read
+    with local_engine(opener, jobs or len(os.sched_getaffinity(0)), annotated=annotate) as pool:
+        yield pool.read
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -72,16 +72,28 @@ class _Worker:
         return _ENDS.get(code, f"ended with code {code}")
 
 
-class Pool:
-    """Processes that read. Use `read` once; its end, or that of the loop over it, ends them.
+@contextmanager
+def local_engine(
+    opener: ReaderOpener, jobs: int, page_s: float = PAGE_S, annotated: Path | None = None
+) -> Iterator["Pool"]:
+    """Yield processes that read; they are ended with the block.
 
     Args:
         jobs: processes at most; one is started when there is work and none is free.
         page_s: seconds for one page.
         annotated: folder for images of the pages with the decisions on them.
     """
+    pool = Pool(opener, jobs, page_s, annotated)
+    try:
+        yield pool
+    finally:
+        pool.close()
 
-    def __init__(self, opener: ReaderOpener, jobs: int, page_s: float = PAGE_S, annotated: Path | None = None) -> None:
+
+class Pool:
+    """Processes that read; `close` ends them."""
+
+    def __init__(self, opener: ReaderOpener, jobs: int, page_s: float, annotated: Path | None) -> None:
         self._opener, self._jobs, self._page_s, self._annotated = opener, jobs, page_s, annotated
         self._workers: list[_Worker] = []
         self._again: deque[Unit] = deque()  # before new files: the rest of files, and what is tried again
@@ -95,18 +107,17 @@ class Pool:
         Raises:
             HwrError: processes cannot read at all.
         """
-        join_s = 0.0
-        try:
-            while self._hand_out(units):
-                self._listen()
-                if self._done:
-                    yield self._done
-                    self._done = []
-            join_s = JOIN_S
-        finally:
-            for worker in self._workers:
-                worker.end(join_s)
-            self._workers = []
+        while self._hand_out(units):
+            self._listen()
+            if self._done:
+                yield self._done
+                self._done = []
+
+    def close(self) -> None:
+        """End all processes: those that read are in the middle of a page that nobody waits for any more."""
+        for worker in self._workers:
+            worker.end(JOIN_S if worker.unit is None else 0.0)
+        self._workers = []
 
     def _hand_out(self, units: Iterator[Unit]) -> bool:
         """Give every free process a unit, or a new process; return whether any has one."""

@@ -16,7 +16,7 @@ from hwr_export.release import Release
 from hwr_export.scanner.form import journal as journal_module
 from hwr_export.scanner.form.batch import Readings, read_pages
 from hwr_export.scanner.form.journal import Journal, open_journal
-from hwr_export.scanner.form.pool import Pool
+from hwr_export.scanner.form.pool import local_engine
 from hwr_export.scanner.form.units import find_files, unit_of
 from hwr_export.scanner.form.worker import read_unit
 from tests.conftest import ROOT
@@ -38,7 +38,8 @@ def documents(words: list[Path], results: Path, memory: Path, jobs: int = 2, pag
 
 
 def read(words: list[Path], journal: Journal, memory: Path, jobs: int = 2, page_s: float = 30.0) -> Readings:
-    return read_pages(find_files(words), journal, Pool(FakeOpener(memory), jobs, page_s).read)
+    with local_engine(FakeOpener(memory), jobs, page_s) as pool:
+        return read_pages(find_files(words), journal, pool.read)
 
 
 def said(documents: list[dict]) -> list[str]:
@@ -89,6 +90,7 @@ def test_what_a_page_does_to_its_reader_costs_that_page(tmp_path: Path, memory: 
     (tmp_path / "broken.png").write_bytes(many.read_bytes()[:50])
     last = save(tmp_path / "last.png", PLAIN + 3)
     found = said(documents([many, tmp_path / "broken.png", last], tmp_path / "out", memory, jobs=1))
+    no_image = "is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)"
     assert found == [
         str(PLAIN),
         "reader-died: the process that read it was killed, maybe for want of memory, 2 times",
@@ -97,8 +99,7 @@ def test_what_a_page_does_to_its_reader_costs_that_page(tmp_path: Path, memory: 
         "failed: ZeroDivisionError: by nothing; report it",
         "blank-page: nothing is on it",
         str(PLAIN + 2),
-        f"unreadable: {tmp_path / 'broken.png'} is not an image in a format that can be read "
-        "(PNG, JPEG, TIFF, PGM ...)",
+        f"unreadable: {tmp_path / 'broken.png'} {no_image}",
         str(PLAIN + 3),
     ]
     assert times_read(memory).count(fakes.DIES) == 2
@@ -127,9 +128,10 @@ def test_what_cannot_read_at_all_ends_the_run(tmp_path: Path, memory: Path, open
     save(tmp_path / "page.png", PLAIN)
     with (
         open_journal(tmp_path / "out", fake_form(), ()) as journal,
+        local_engine(FakeOpener(memory, **opener), 1) as pool,
         pytest.raises(HwrError, match=words),
     ):
-        read_pages(find_files([tmp_path / "page.png"]), journal, Pool(FakeOpener(memory, **opener), 1).read)
+        read_pages(find_files([tmp_path / "page.png"]), journal, pool.read)
 
 
 def test_a_backend_that_fails_ends_the_run_and_what_was_read_stays(tmp_path: Path, memory: Path) -> None:
