@@ -161,11 +161,11 @@ def _rows(rects: Iterable[Rect]) -> npt.NDArray[np.float64]:
 
 def _overlap(rect: Rect, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     left, top, right, bottom = rows.T
-    return (rect.x < right) & (left < rect.right) & (rect.y < bottom) & (top < rect.bottom)
+    return np.asarray((rect.x < right) & (left < rect.right) & (rect.y < bottom) & (top < rect.bottom), dtype=np.bool_)
 
 
 def _short(text: str) -> str:
-    line = text.split("\n")[0]
+    line = text.split("\n", maxsplit=1)[0]
     return line if len(line) <= 40 else line[:37] + "..."
 
 
