@@ -80,12 +80,12 @@ def check(definition: Path, as_json: bool) -> None:
     with quiet_stdout():
         from hwr_export.scanner.form.definition import load_form
         from hwr_export.scanner.form.layout import lay_out
-        from hwr_export.scanner.form.printed import texts
+        from hwr_export.scanner.form.printed import compose
 
         found = load_form(definition)
         layout = lay_out(found)
         try:
-            texts(found, layout)
+            compose(found, layout)
         except FormError as err:
             raise FormError(f"{definition}: {err}") from err
     fields = [_described(place) for place in layout.places]

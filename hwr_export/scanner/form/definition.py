@@ -80,6 +80,7 @@ class PrintedText(Strict):
     y: float = Field(ge=0, le=2000, description="Upper edge of the first line.")
     size: float = Field(8.0, ge=5, le=40, description="Of the letters, in points.")
     bold: bool = False
+    rule: float = Field(0.0, ge=0, le=1000, description="Length of a tinted rule below it; 0 for none.")
 
 
 class Form(Strict):
@@ -94,7 +95,7 @@ class Form(Strict):
     box: BoxSize = Field(BoxSize(), description="Of all fields that say nothing else.")
     fields: tuple[FormField, ...] = Field(min_length=1, max_length=MOST_FIELDS)
     rules: tuple[Rule, ...] = ()
-    texts: tuple[PrintedText, ...] = Field((), max_length=1000, description="What else is printed.")
+    texts: tuple[PrintedText, ...] = Field((), max_length=2 * MOST_FIELDS, description="What else is printed.")
 
     @model_validator(mode="after")
     def _together(self) -> Self:

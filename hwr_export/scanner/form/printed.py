@@ -1,4 +1,4 @@
-"""A form and its layout -> every text that is printed, where, how large: title, labels, hints, currencies, small print.
+"""A form and its layout -> what is printed besides boxes and marks, and where: title, labels, hints, small print.
 
 No text lies on a box, a mark, the frame or another text, and black text keeps `TEXT_CLEAR_MM` from all boxes: it is
 made smaller and broken into lines until it fits, and a form whose texts do not fit is refused.
@@ -23,6 +23,8 @@ HINT_SIZE = 6.0
 EDGE_MM = 4.0  # nothing is printed nearer to the paper's edge
 BESIDE_MM = 1.8  # between a box and what is printed on its right
 HINT_MM = 0.6  # between a box and the hint below it
+BAR_MM = 0.5  # height of a tinted rule under a heading
+UNDER_MM = 0.9  # from a heading to its rule
 START_MM = 4.0  # of a label's beginning, which other labels leave free
 MIDDLE = 0.36  # of the size: from the middle of capitals down to their baseline
 
@@ -49,6 +51,14 @@ class Text:
         )
 
 
+@dataclass(frozen=True)
+class Printed:
+    """All texts, and tinted rules under headings."""
+
+    texts: tuple[Text, ...]
+    bars: tuple[Rect, ...]
+
+
 Lines = tuple[Text, ...]
 
 
@@ -57,6 +67,7 @@ class Sheet:
 
     def __init__(self, layout: Layout) -> None:
         self.texts: list[Text] = []
+        self.bars: list[Rect] = []
         self._page = Rect(0, 0, layout.width, layout.height).grown(-EDGE_MM)
         self._taken = _rows(
             [mark.rect.grown(quiet_mm(mark.rect.width)) for mark in layout.marks]
@@ -64,36 +75,41 @@ class Sheet:
             + list(frame_rules(layout.frame))
         )
 
-    def put(self, lines: Lines, also: Iterable[Rect] = (), but: Rect | None = None) -> bool:
+    def put(self, lines: Lines, also: Iterable[Rect] = (), but: Rect | None = None, bar_mm: float = 0.0) -> bool:
         """Print lines if there is room for them, and tell whether there was.
 
         Args:
             lines: texts that do not overlap.
             also: what has to stay free besides what is taken.
             but: what may be lain on, though it is taken.
+            bar_mm: length of the rule below them, 0 for none.
         """
+        rects = [line.rect for line in lines]
+        bars = []
+        if bar_mm:
+            bars = [Rect(lines[0].x, max(r.bottom for r in rects) + UNDER_MM, bar_mm, BAR_MM)]
         taken = np.concatenate([self._taken, _rows(also)])
         if but is not None:
             taken = taken[~(taken == _rows([but])).all(axis=1)]
-        rects = [line.rect for line in lines]
-        page = self._page
-        for r in rects:
-            if r.x < page.x or r.y < page.y or r.right > page.right or r.bottom > page.bottom:
-                return False
-            if _overlap(r, taken).any():
-                return False
-        self._taken = np.concatenate([self._taken, _rows(rects)])
+        if not all(self._page.contains(r) and not _overlap(r, taken).any() for r in rects + bars):
+            return False
+        self._taken = np.concatenate([self._taken, _rows(rects + bars)])
         self.texts.extend(lines)
+        self.bars.extend(bars)
         return True
 
-    def put_first(self, ways: Iterable[Lines], also: Iterable[Rect] = ()) -> bool:
+    def put_first(self, ways: Iterable[Lines], also: Iterable[Rect] = (), bar_mm: float = 0.0) -> bool:
         """Print the first of several ways for which there is room."""
         also = list(also)
-        return any(self.put(lines, also) for lines in ways)
+        return any(self.put(lines, also, bar_mm=bar_mm) for lines in ways)
+
+    @property
+    def printed(self) -> Printed:
+        return Printed(tuple(self.texts), tuple(self.bars))
 
 
-def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
-    """Return all that is printed in letters.
+def compose(form: Form, layout: Layout) -> Printed:
+    """Return all that is printed besides boxes and marks.
 
     Raises:
         FormError: something does not fit, or has characters that the fonts do not have.
@@ -101,7 +117,7 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
     sheet = Sheet(layout)
     # What has one place alone comes first.
     for text in form.texts:
-        if not sheet.put(lines_of(text)):
+        if not sheet.put(lines_of(text), bar_mm=text.rule):
             raise FormError(
                 f"the text {_short(text.text)!r} at ({text.x:g}, {text.y:g}) mm lies on a field, a mark or another "
                 f"text, or within {EDGE_MM:g} mm of the paper's edge; move it, or make it smaller"
@@ -113,7 +129,9 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
                 "leave more room on its right"
             )
     room = _room(layout)
-    if form.title and not sheet.put_first(_title(form.title, room)):
+    titles = list(_title(form.title, room)) if form.title else []
+    # The rule under the title is for the looks: it is left out before a title is refused.
+    if titles and not (sheet.put_first(titles, bar_mm=room.width) or sheet.put_first(titles)):
         raise FormError(
             f"the title does not fit into the {room.width:.0f} mm at the head of the page: "
             "shorten it, or move down what lies there"
@@ -127,7 +145,7 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
     for place in layout.places:
         if isinstance(place.field, DateField):
             sheet.put(_hints(place, place.field), but=place.area.grown(TEXT_CLEAR_MM))
-    return tuple(sheet.texts)
+    return sheet.printed
 
 
 def lines_of(text: PrintedText) -> Lines:
@@ -246,8 +264,15 @@ def _hints(place: Place, field: DateField) -> Lines:
     """Return the letters of a date's order, each below its box; below a line, in a row."""
     baseline = place.area.bottom + HINT_MM + ASCENT * HINT_SIZE * MM_PER_POINT
     if field.boxes is None:
-        return (Text(" ".join(field.order), place.area.x + 1.0, baseline, HINT_SIZE, tint=True),)
+        return (Text(" ".join(field.order), place.area.x + 1.0, baseline, HINT_SIZE, bold=True, tint=True),)
     return tuple(
-        Text(letter, box.x + (box.width - width_mm(letter, HINT_SIZE)) / 2, baseline, HINT_SIZE, tint=True)
+        Text(
+            letter,
+            box.x + (box.width - width_mm(letter, HINT_SIZE, bold=True)) / 2,
+            baseline,
+            HINT_SIZE,
+            bold=True,
+            tint=True,
+        )
         for letter, box in zip(field.order, place.boxes, strict=True)
     )
