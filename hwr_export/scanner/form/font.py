@@ -3,7 +3,7 @@
 Bitstream Vera, which comes with reportlab: the letters of Western Europe. Other characters are refused, never left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,16 +33,22 @@ def width_mm(text: str, size: float, bold: bool = False) -> float:
 
 
 def broken(
-    text: str, sizes: tuple[float, ...], width: float | None, bold: bool = False
+    text: str, sizes: Sequence[Sequence[float]], width: float | None, bold: bool = False
 ) -> Iterator[tuple[float, tuple[str, ...]]]:
-    """Yield sizes in points with the text's lines, few lines and large letters first, none wider than `width` mm."""
+    """Yield sizes in points with the text's lines, none wider than `width` mm: the best way to print it first.
+
+    Args:
+        text: words with single spaces.
+        sizes: ranges of sizes; the text is broken into lines before a later range is taken.
+        width: of the lines, or None where that is looked at elsewhere.
+        bold: in heavy letters.
+    """
     words = text.split(" ")
-    for count in range(1, min(MOST_LINES, len(words)) + 1):
-        lines = _split(words, count, bold)
-        widest = max(width_mm(line, 1.0, bold) for line in lines)
-        for size in sizes:
-            if width is None or widest * size <= width:
-                yield size, lines
+    ways = [_split(words, count, bold) for count in range(1, min(MOST_LINES, len(words)) + 1)]
+    for some in sizes:
+        for lines in ways:
+            widest = max(width_mm(line, 1.0, bold) for line in lines)
+            yield from ((size, lines) for size in some if width is None or widest * size <= width)
 
 
 def _split(words: list[str], count: int, bold: bool) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ handwritten digit, and columns that the template joins become one field. What la
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,7 @@ def _labelled(form: Form, page: _Page, groups: list[Group], notes: Notes) -> For
 
 
 def _above(text: str, x: float, y: float, centred: bool = False) -> Iterator[PrintedText]:
-    for size in LABEL_SIZES:
+    for size in chain(*LABEL_SIZES):
         left = x - width_mm(text, size) / 2 if centred else x
         yield PrintedText(
             text=text, x=_mm(max(0.0, left)), y=_mm(max(0.0, y - TEXT_CLEAR_MM - 0.02 - _height(size))), size=size
@@ -285,7 +286,7 @@ def _above(text: str, x: float, y: float, centred: bool = False) -> Iterator[Pri
 
 
 def _left_of(text: str, x: float, y: float) -> Iterator[PrintedText]:
-    for size in LABEL_SIZES:
+    for size in chain(*LABEL_SIZES):
         left = x - TEXT_CLEAR_MM - 0.02 - width_mm(text, size)
         yield PrintedText(text=text, x=_mm(max(0.0, left)), y=_mm(max(0.0, y - _height(size) / 2)), size=size)
 

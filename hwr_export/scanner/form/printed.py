@@ -4,7 +4,7 @@ No text lies on a box, a mark, the frame or another text, and black text keeps `
 made smaller and broken into lines until it fits, and a form whose texts do not fit is refused.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,11 @@ from hwr_export.scanner.form.fields import AmountField, CheckboxField, DateField
 from hwr_export.scanner.form.font import ASCENT, DESCENT, LEADING, MM_PER_POINT, broken, width_mm
 from hwr_export.scanner.form.layout import FRAME_MM, TEXT_CLEAR_MM, Layout, Place, Rect, quiet_mm
 
-TITLE_SIZES = (15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0)
-LABEL_SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
-SMALL_SIZES = (6.0, 5.5, 5.0)
+# Sizes in points; a text is broken into lines before the second range is taken.
+TITLE_SIZES = ((15.0, 14.0, 13.0, 12.0, 11.0), (10.0, 9.0, 8.0))
+LABEL_SIZES = ((8.0, 7.5, 7.0, 6.5), (6.0, 5.5))
+SMALL_SIZES = ((6.0, 5.5, 5.0),)
+LABEL, SMALLEST = LABEL_SIZES[0][0], LABEL_SIZES[-1][-1]
 HINT_SIZE = 6.0
 EDGE_MM = 4.0  # nothing is printed nearer to the paper's edge
 BESIDE_MM = 1.8  # between a box and what is printed on its right
@@ -75,7 +77,7 @@ class Sheet:
             + list(frame_rules(layout.frame))
         )
 
-    def put(self, lines: Lines, also: Iterable[Rect] = (), but: Rect | None = None, bar_mm: float = 0.0) -> bool:
+    def put(self, lines: Lines, also: Sequence[Rect] = (), but: Rect | None = None, bar_mm: float = 0.0) -> bool:
         """Print lines if there is room for them, and tell whether there was.
 
         Args:
@@ -98,10 +100,9 @@ class Sheet:
         self.bars.extend(bars)
         return True
 
-    def put_first(self, ways: Iterable[Lines], also: Iterable[Rect] = (), bar_mm: float = 0.0) -> bool:
+    def put_first(self, ways: Iterable[Lines], also: Sequence[Rect] = ()) -> bool:
         """Print the first of several ways for which there is room."""
-        also = list(also)
-        return any(self.put(lines, also, bar_mm=bar_mm) for lines in ways)
+        return any(self.put(lines, also) for lines in ways)
 
     @property
     def printed(self) -> Printed:
@@ -129,9 +130,9 @@ def compose(form: Form, layout: Layout) -> Printed:
                 "leave more room on its right"
             )
     room = _room(layout)
-    titles = list(_title(form.title, room)) if form.title else []
-    # The rule under the title is for the looks: it is left out before a title is refused.
-    if titles and not (sheet.put_first(titles, bar_mm=room.width) or sheet.put_first(titles)):
+    # The rule under the title is for the looks: it is left out before the title is made smaller.
+    titles = _title(form.title, room)
+    if form.title and not any(sheet.put(lines, bar_mm=room.width) or sheet.put(lines) for lines in titles):
         raise FormError(
             f"the title does not fit into the {room.width:.0f} mm at the head of the page: "
             "shorten it, or move down what lies there"
@@ -223,7 +224,7 @@ def _put_labels(sheet: Sheet, layout: Layout) -> None:
             where = "on its right" if isinstance(place.field, CheckboxField) else "above it"
             raise FormError(
                 f"the label of the field {place.field.name!r} does not fit, not even in letters of "
-                f"{LABEL_SIZES[-1]:g} pt: shorten it, or leave more room {where}"
+                f"{SMALLEST:g} pt: shorten it, or leave more room {where}"
             )
 
 
@@ -233,7 +234,7 @@ def _label(place: Place) -> str:
 
 
 def _start(place: Place) -> Rect:
-    height = (ASCENT + DESCENT) * LABEL_SIZES[-1] * MM_PER_POINT
+    height = (ASCENT + DESCENT) * SMALLEST * MM_PER_POINT
     area = place.area
     if isinstance(place.field, CheckboxField):
         return Rect(area.right + BESIDE_MM, area.y + (area.height - height) / 2, START_MM, height)
@@ -255,7 +256,7 @@ def _labels(label: str, place: Place) -> Iterator[Lines]:
 
 def _currency(place: Place) -> Lines:
     assert isinstance(place.field, AmountField)
-    size, area = LABEL_SIZES[0], place.area
+    size, area = LABEL, place.area
     baseline = area.y + area.height / 2 + MIDDLE * size * MM_PER_POINT
     return (Text(place.field.currency, area.right + BESIDE_MM, baseline, size),)
 
