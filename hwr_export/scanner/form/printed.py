@@ -81,14 +81,14 @@ class Sheet:
         """Print lines if there is room for them, and tell whether there was.
 
         Args:
-            lines: texts that do not overlap.
+            lines: texts that do not lie on each other.
             also: what has to stay free besides what is taken.
             but: what may be lain on, though it is taken.
             bar_mm: length of the rule below them, 0 for none.
         """
         rects = [line.rect for line in lines]
         bars = []
-        if bar_mm:
+        if bar_mm and lines:
             bars = [Rect(lines[0].x, max(r.bottom for r in rects) + UNDER_MM, bar_mm, BAR_MM)]
         taken = np.concatenate([self._taken, _rows(also)])
         if but is not None:
@@ -131,8 +131,8 @@ def compose(form: Form, layout: Layout) -> Printed:
             )
     room = _room(layout)
     # The rule under the title is for the looks: it is left out before the title is made smaller.
-    titles = _title(form.title, room)
-    if form.title and not any(sheet.put(lines, bar_mm=room.width) or sheet.put(lines) for lines in titles):
+    title = " ".join(form.title.split())
+    if title and not any(sheet.put(lines, bar_mm=room.width) or sheet.put(lines) for lines in _title(title, room)):
         raise FormError(
             f"the title does not fit into the {room.width:.0f} mm at the head of the page: "
             "shorten it, or move down what lies there"
@@ -193,7 +193,7 @@ def _room(layout: Layout) -> Rect:
     if layout.marks:
         mark = layout.marks[0].rect
         x = mark.right + quiet_mm(mark.width) + 2.5
-        return Rect(x, mark.y, layout.width - 2 * x, layout.height - 2 * mark.y)
+        return Rect(x, mark.y, max(0.0, layout.width - 2 * x), layout.height - 2 * mark.y)
     if layout.frame:
         return layout.frame.grown(-3.0)
     return Rect(0, 0, layout.width, layout.height).grown(-10.0)
