@@ -191,7 +191,7 @@ class _Page:
 
     def size(self, q: Question, room: float) -> float:
         """Return a box's side, mm, which leaves the boxes around it their distance."""
-        side = min(room, *((gap * self.scale - APART_MM) for gap in (q.gap, q.pitch) if gap))
+        side = min([room, *(gap * self.scale - APART_MM for gap in (q.gap, q.pitch) if gap)])
         if side < LEAST_MM:
             raise FormError(
                 f"the bubbles of {q.label!r} lie so near to each other that boxes would be {side:.1f} mm wide, "

@@ -62,7 +62,7 @@ class Template(Loose):
     bubble: Size = Field(alias="bubbleDimensions")
     # Blocks are looked at one by one: one that is of another kind is told, and the others are taken.
     blocks: dict[str, dict[str, Any]] = Field(alias="fieldBlocks", min_length=1)
-    joined: dict[str, tuple[Label, ...]] = Field({}, alias="customLabels")
+    joined: dict[Label, tuple[Label, ...]] = Field({}, alias="customLabels")
     kinds: dict[str, Kind] = Field({}, alias="customBubbleFieldTypes")
     steps: tuple[dict[str, Any], ...] = Field((), alias="preProcessors")
     columns: tuple[Label, ...] | dict[str, Any] = Field((), alias="outputColumns")
@@ -164,7 +164,7 @@ def _questions(template: Template, name: str, raw: dict[str, Any], notes: Notes)
     where = f"fieldBlocks.{name}"
     detection = raw.get("fieldDetectionType", "BUBBLES_THRESHOLD")
     if detection != "BUBBLES_THRESHOLD":
-        notes.add(where, f"left out: fields of the kind {detection} are not imported")
+        notes.add(where, f"left out: blocks of the kind {detection} are not imported")
         return
     try:
         block = Block.model_validate(raw)
