@@ -1,5 +1,7 @@
 """A form's definition -> the sheet to print, its preview, what is in it: the group `form`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ def make(definition: Path, out: Path, as_json: bool) -> None:
 
         _named(out, ".pdf")
         found = load_form(definition)
-        contents = {out: sheet_pdf(found)}
+        with _about(definition):
+            contents = {out: sheet_pdf(found)}
         beside = out.with_suffix(".yaml")
         if beside.resolve() == definition.resolve():
             beside = definition
@@ -67,7 +70,9 @@ def preview(definition: Path, out: Path, dpi: float) -> None:
         from hwr_export.scanner.form.sheet import preview_png
 
         _named(out, ".png")
-        picture = preview_png(load_form(definition), dpi)
+        found = load_form(definition)
+        with _about(definition):
+            picture = preview_png(found, dpi)
         write_atomic(out, picture)
     print_table(("file", "bytes"), [(str(out), f"{len(picture):,}")])
 
@@ -84,10 +89,8 @@ def check(definition: Path, as_json: bool) -> None:
 
         found = load_form(definition)
         layout = lay_out(found)
-        try:
+        with _about(definition):
             compose(found, layout)
-        except FormError as err:
-            raise FormError(f"{definition}: {err}") from err
     fields = [_described(place) for place in layout.places]
     if as_json:
         marks = [mark.id for mark in layout.marks]
@@ -138,6 +141,14 @@ def import_(template: Path, out: Path, page_width: float, as_json: bool) -> None
     print_table(("file", "fields"), [(str(out), len(found.form.fields))])
     if found.unmapped:
         print_table(("not as it was", "what became of it"), [(each.where, each.what) for each in found.unmapped])
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FormError as err:
+        raise FormError(f"{path}: {err}") from err
 
 
 def _named(out: Path, suffix: str) -> None:

@@ -22,10 +22,11 @@ def width_mm(text: str, size: float, bold: bool = False) -> float:
     Raises:
         FormError: the font does not have one of its characters.
     """
+    name = BOLD if bold else REGULAR
+    characters = _characters(name)
     from reportlab.pdfbase.pdfmetrics import stringWidth
 
-    name = BOLD if bold else REGULAR
-    if strange := sorted(set(text) - _characters(name)):
+    if strange := sorted(set(text) - characters):
         raise FormError(
             f"{strange[0]!r} in {text[:60]!r} cannot be printed: the sheet's font has the letters of Western Europe"
         )

@@ -196,18 +196,18 @@ def test_ranges_are_what_they_say(first: int, more: int) -> None:
     assert expanded(f"q{first}") == [f"q{first}"]
 
 
-SIDES = st.integers(0, 1800)
+SIDES = st.integers(0, 1400)
 BLOCKS = st.fixed_dictionaries(
     {
         "origin": st.tuples(SIDES, SIDES),
-        "bubblesGap": st.integers(0, 120),
-        "labelsGap": st.one_of(st.integers(0, 120), st.lists(st.integers(0, 120), max_size=4)),
+        "fieldType": st.sampled_from(["QTYPE_INT", "QTYPE_MCQ4", "QTYPE_MCQ5_RTL", "QTYPE_INT_FROM_1", "ODD"]),
+        "bubblesGap": st.one_of(st.integers(35, 120), st.integers(0, 120)),
+        "labelsGap": st.one_of(st.integers(35, 120), st.integers(0, 120), st.lists(st.integers(0, 120), max_size=4)),
         "fieldLabels": st.lists(
             st.sampled_from(["a", "b", "q1..3", "q2..5", "n1..4", "Ж", ".", "1"]), min_size=1, max_size=3
         ),
     },
     optional={
-        "fieldType": st.sampled_from(["QTYPE_INT", "QTYPE_MCQ4", "QTYPE_MCQ5_RTL", "QTYPE_INT_FROM_1", "ODD"]),
         "bubbleValues": st.lists(st.sampled_from([*"01AB", "x y", "..", "é", ""]), max_size=4),
         "direction": st.sampled_from(["horizontal", "vertical", "up"]),
         "bubbleDimensions": st.tuples(st.integers(0, 60), st.integers(0, 60)),
@@ -217,9 +217,11 @@ BLOCKS = st.fixed_dictionaries(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.dictionaries(st.text(max_size=4), BLOCKS, max_size=3),
+    st.dictionaries(st.text(max_size=4), BLOCKS, min_size=1, max_size=3),
     st.dictionaries(
-        st.text(max_size=4), st.lists(st.sampled_from(["a", "q1..3", "n1..4", "n4"]), max_size=3), max_size=2
+        st.text(min_size=1, max_size=4),
+        st.lists(st.sampled_from(["a", "q1..3", "n1..4", "n4"]), max_size=3),
+        max_size=2,
     ),
     st.lists(st.sampled_from(["a", "q1..9", "Roll"]), max_size=3),
 )
