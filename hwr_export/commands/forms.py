@@ -14,7 +14,7 @@ from hwr_export.errors import FormError, UsageError
 
 @click.group()
 def form() -> None:
-    """Make forms that can be read: the sheet to print, its preview, a check of the definition."""
+    """Make forms that can be read: sheets to print, their previews, checks."""
 
 
 @form.command()

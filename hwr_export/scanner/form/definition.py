@@ -35,7 +35,7 @@ class Marks(Strict):
         "aruco", description="`none`: a frame is printed, and the page laid straight by its lines."
     )
     size: float = Field(10.0, ge=6, le=30, description="Side of a mark's black square.")
-    margin: float = Field(9.0, ge=4, le=50, description="From the page's edges to a mark.")
+    margin: float = Field(9.0, ge=4, le=50, description="From the page's edges to a mark, or to the frame.")
 
 
 class SumRule(Strict):

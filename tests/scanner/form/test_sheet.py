@@ -237,7 +237,7 @@ def test_what_does_not_fit_is_refused(field: dict[str, object], changes: dict[st
 
 
 def test_umlauts_and_the_euro_are_printed() -> None:
-    sheet = form({"label": "Größe, Œuvre, Señor, Łódź"[:21], "kind": "amount", "currency": "€"})
+    sheet = form({"label": "Größe, Œuvre, Señor, Ålesund", "kind": "amount", "currency": "€"})
     assert sheet_pdf(sheet)
 
 
