@@ -4,11 +4,9 @@ Writes OUT/page-*.png, OUT/form.yaml, OUT/truth.json (what stands in the fields)
 on each page, and what was done to it) and OUT/made.json (what made them). Stopped, the same command goes on.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,12 +14,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from hwr_export.console import progress_bar, stderr_console  # noqa: E402
-from hwr_export.datasets import content_sha256  # noqa: E402
-from hwr_export.errors import FormError, HwrError  # noqa: E402
-from hwr_export.files import json_bytes, sha256_bytes, write_atomic, write_together  # noqa: E402
+from hwr_export.errors import HwrError  # noqa: E402
+from hwr_export.files import json_bytes, sha256_bytes, write_together  # noqa: E402
 from hwr_export.scanner.form.definition import Form, dump_form, load_form  # noqa: E402
-from scripts.pages import work  # noqa: E402
-from scripts.pages.hand import Hands, Part, load_hands  # noqa: E402
+from scripts.pages import journal, work  # noqa: E402
+from scripts.pages.hand import Hands, Part, identities, load_hands  # noqa: E402
 from scripts.pages.page import needs_letters  # noqa: E402
 
 PROOF = ROOT / "docs" / "examples" / "proof.yaml"
@@ -51,12 +48,13 @@ def make_pages(
         "pages": pages,
         "seed": seed,
         "handwriting": hands.part,
-        "glyphs": _identities(hands),
+        "glyphs": identities(hands),
         "strength": strength,
         "plain": plain,
         "struck": struck,
     }
-    records = _begin(out, settings, form)
+    records = journal.begin(out, MADE, RECORDS, settings, {"form.yaml": dump_form(form).encode()})
+    records = {number: record for number, record in records.items() if (out / record["name"]).exists()}
     missing = [number for number in range(1, pages + 1) if number not in records]
     arguments = (form, hands, seed, strength, plain, struck)
     with (out / RECORDS).open("a") as file, progress_bar(stderr_console()) as bar:
@@ -64,7 +62,7 @@ def make_pages(
         made = work.in_processes(jobs, missing, work.begin_writing, (out, arguments), work.write_page)
         for number, record in zip(missing, made, strict=True):
             records[number] = record
-            file.write(json.dumps({"number": number, **record}) + "\n")
+            file.write(journal.line(number, record))
             file.flush()
             bar.advance(task)
     ordered = [records[number] for number in range(1, pages + 1)]
@@ -72,48 +70,11 @@ def make_pages(
         {
             out / "truth.json": json_bytes({record["name"]: record["truth"] for record in ordered}),
             out / "scan.json": json_bytes({record["name"]: record["scan"] for record in ordered}),
-            out / MADE: json_bytes(settings | {"finished": True}),
+            out / MADE: journal.finished(settings, True),
         }
     )
     (out / RECORDS).unlink()
     return len(missing)
-
-
-def _begin(out: Path, settings: dict[str, Any], form: Form) -> dict[int, dict[str, Any]]:
-    """Return the pages that are in OUT already, by number; make OUT where it is not there."""
-    out.mkdir(parents=True, exist_ok=True)
-    if not any(out.iterdir()):
-        write_atomic(out / "form.yaml", dump_form(form).encode())
-        write_atomic(out / MADE, json_bytes(settings | {"finished": False}))
-        return {}
-    try:
-        there = json.loads((out / MADE).read_bytes())
-    except (OSError, ValueError) as err:
-        raise FormError(f"{out} is not empty and holds no pages of this command; name another folder") from err
-    if there.pop("finished", None) is not False:
-        raise FormError(f"{out} holds finished pages; name another folder, or remove it")
-    if there != settings:
-        changed = sorted(key for key in {*there, *settings} if there.get(key) != settings.get(key))
-        raise FormError(
-            f"{out} holds unfinished pages of another command ({', '.join(changed)} differ); "
-            "repeat that one to go on, or name another folder"
-        )
-    records = {}
-    lines = (out / RECORDS).read_bytes().splitlines(keepends=True) if (out / RECORDS).exists() else []
-    whole = [line for line in lines if line.endswith(b"\n")]
-    if whole != lines:
-        # The last line is torn: its page is made again.
-        write_atomic(out / RECORDS, b"".join(whole))
-    for line in whole:
-        record = json.loads(line)
-        if (out / record["name"]).exists():
-            records[record.pop("number")] = record
-    return records
-
-
-def _identities(hands: Hands) -> dict[str, str]:
-    """Return the content of the glyphs, hashed, by source."""
-    return {pool.source: content_sha256(pool.images, pool.numbers) for pool in (hands.digits, hands.characters) if pool}
 
 
 @click.command()

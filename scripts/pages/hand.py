@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hwr_export.datasets import load_chars62
+from hwr_export.datasets import content_sha256, load_chars62
 from hwr_export.errors import DataError
 from hwr_export.labels import DIGITS
 from train.data import load_test, split_training_data
@@ -82,6 +82,11 @@ def load_hands(part: Part, letters: bool, root: Path | None = None) -> Hands:
     except DataError as err:
         raise DataError(f"the form has fields for letters, and those are written with chars62: {err}") from err
     return Hands(part, digits, _pool("chars62", part, root))
+
+
+def identities(hands: Hands) -> dict[str, str]:
+    """Return the sha256 of each source's glyphs and what they are."""
+    return {pool.source: content_sha256(pool.images, pool.numbers) for pool in (hands.digits, hands.characters) if pool}
 
 
 def _pool(name: Literal["mnist", "chars62"], part: Part, root: Path | None) -> Pool:

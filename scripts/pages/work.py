@@ -23,7 +23,9 @@ def in_processes(
     Args:
         begin: called with `arguments` once in every process before its first task.
     """
-    if jobs == 1 or len(numbers) < 2:
+    if not numbers:
+        return
+    if jobs == 1 or len(numbers) == 1:
         begin(*arguments)
         yield from map(task, numbers)
         return
