@@ -50,6 +50,10 @@ class Rect:
         """Return it with `by` mm more on every side."""
         return Rect(self.x - by, self.y - by, self.width + 2 * by, self.height + 2 * by)
 
+    def contains(self, other: "Rect") -> bool:
+        across = self.x <= other.x and other.right <= self.right
+        return across and self.y <= other.y and other.bottom <= self.bottom
+
     def overlaps(self, other: "Rect") -> bool:
         return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
 
@@ -123,11 +127,7 @@ def quiet_mm(size: float) -> float:
 def _frame(form: Form, places: tuple[Place, ...]) -> Rect | None:
     frame = Rect(0, 0, form.page.width, form.page.height).grown(-form.marks.margin)
     inside = frame.grown(-FRAME_MM / 2 - TEXT_CLEAR_MM)
-    areas = [place.area for place in places]
-    fits = all(
-        a.x >= inside.x and a.y >= inside.y and a.right <= inside.right and a.bottom <= inside.bottom for a in areas
-    )
-    return frame if fits else None
+    return frame if all(inside.contains(place.area) for place in places) else None
 
 
 def _place(field: FormField, usual: BoxSize) -> Place:
