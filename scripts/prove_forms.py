@@ -2,6 +2,7 @@
 
     python scripts/prove_forms.py read RESULTS --pages 2000 --seed 8 --release exported/digits
     python scripts/prove_forms.py judge RESULTS     -> docs/figures/forms.json, forms.png
+    python scripts/prove_forms.py boxes --pages 200 --seed 9 --release exported/digits  -> docs/figures/form-boxes.json
 
 RESULTS is a folder as `hwr-export read-form -o` writes it, with the truth beside: `form calibrate` takes it. Pages are
 made and read in one go, and no image is kept. Stopped, the same command goes on.
@@ -26,7 +27,7 @@ from hwr_export.machine import machine_facts  # noqa: E402
 from hwr_export.release import Release  # noqa: E402
 from hwr_export.scanner.form.acceptance import load_acceptance  # noqa: E402
 from hwr_export.scanner.form.definition import Form, dump_form, load_form  # noqa: E402
-from scripts.pages import journal, reading, work  # noqa: E402
+from scripts.pages import boxes, journal, reading, work  # noqa: E402
 from scripts.pages.hand import Hands, Part, identities, load_hands  # noqa: E402
 from scripts.pages.judge import judge  # noqa: E402
 from scripts.pages.page import needs_letters  # noqa: E402
@@ -103,6 +104,37 @@ def judge_pages(results: Path) -> dict[str, Any]:
     return settings | commands | {"machine": machine_facts()["cpu"]} | judge(load_form(results / "form.yaml"), records)
 
 
+def compare_boxes(
+    form: Form,
+    hands: Hands,
+    releases: Sequence[Path],
+    pages: int,
+    seed: int,
+    strength: float = 1.0,
+    jobs: int = 1,
+    finds: boxes.Finds = boxes.find_page_cells,
+) -> dict[str, Any]:
+    """Return the document about what the boxes that are printed cost.
+
+    Raises:
+        FormError: no pages can be made of the form.
+        ReleaseError: a release cannot be read.
+    """
+    arguments = ((form, hands, seed, strength), hands, tuple(releases), finds)
+    with progress_bar(stderr_console()) as bar:
+        made = work.in_processes(jobs, range(1, pages + 1), boxes.begin_comparing, arguments, boxes.compare_page)
+        records = list(bar.track(made, total=pages, description="pages"))
+    return {
+        "schema": 1,
+        "made_by": f"python scripts/prove_forms.py boxes --pages {pages} --seed {seed} --strength {strength:g}",
+        "form": {"id": form.id, "version": form.version},
+        "releases": [{k: v for k, v in _described(Release.open(p)).items() if k != "thresholds"} for p in releases],
+        "handwriting": hands.part,
+        "glyphs": identities(hands),
+        **boxes.costs(records),
+    }
+
+
 def _described(release: Release) -> dict[str, Any]:
     acceptance = load_acceptance(release)
     return {
@@ -169,6 +201,39 @@ def judge_command(results: Path, out: Path) -> None:
     summary = {key: document[key] for key in ("pages", "registration", "refused", "struck_out", "ms")}
     families = {name: {k: v for k, v in own.items() if k != "kinds"} for name, own in document["families"].items()}
     click.echo(json_bytes(summary | families).decode(), nl=False)
+
+
+@main.command("boxes")
+@click.option("--pages", type=click.IntRange(1, 99_999), required=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), required=True, help="Of all that is drawn.")
+@click.option("--release", "releases", type=click.Path(path_type=Path), multiple=True, required=True)
+@click.option("--handwriting", "part", type=click.Choice(["test", "validation"]), default="test", show_default=True)
+@click.option("--form", "form_path", type=click.Path(path_type=Path), default=PROOF, help="Else the proof's.")
+@click.option("--strength", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Of all distortions.")
+@click.option("--jobs", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Processes; else one a core.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), default=FIGURES)
+def boxes_command(
+    pages: int,
+    seed: int,
+    releases: tuple[Path, ...],
+    part: Part,
+    form_path: Path,
+    strength: float,
+    jobs: int,
+    data_root: Path | None,
+    out: Path,
+) -> None:
+    """Compare characters cut out of printed pages with the same ones on white paper, and write form-boxes.json."""
+    try:
+        form = load_form(form_path)
+        hands = load_hands(part, needs_letters(form), data_root)
+        document = compare_boxes(form, hands, releases, pages, seed, strength, jobs)
+    except HwrError as err:
+        click.echo(f"Error: {err}", err=True)
+        sys.exit(err.exit_code)
+    write_atomic(out / "form-boxes.json", json_bytes(document))
+    click.echo(json_bytes(document).decode(), nl=False)
 
 
 if __name__ == "__main__":

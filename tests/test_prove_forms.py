@@ -12,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from hwr_export.errors import FormError, UsageError
+from hwr_export.glyph import normalize
 from hwr_export.release import Release
 from hwr_export.scanner.form.calibrate import load_results, load_truth, truth_of
+from hwr_export.scanner.form.cells import Cell, FieldCells
 from hwr_export.scanner.form.definition import Form, load_form
 from hwr_export.scanner.form.layout import Layout
 from hwr_export.scanner.form.registration import PageRefused, Registration
@@ -209,3 +211,34 @@ def test_a_document_of_many_pages_is_drawn() -> None:
     assert document["by_condition"]["dpi"]["150"]["digits"]["wrong"] == 0
     drawn = picture({**document, "form": {"id": "small"}, "handwriting": "test"})
     assert drawn.startswith(b"\x89PNG")
+
+
+def cut_plainly(page: Grey, registration: Registration, layout: Layout) -> list[FieldCells]:
+    """Cut boxes out with their lines as black as ink; of the first field, take the last box for an empty one."""
+    found = []
+    for place in layout.places:
+        cells = []
+        for rect in place.boxes:
+            corners = registration.pixels(rect.grown(0.3).corners)
+            (left, top), (right, bottom) = np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))
+            box = page[int(top) : int(bottom), int(left) : int(right)]
+            crop = normalize(np.where(box < 205, 0, 255).astype(np.uint8), 28, 28)
+            cells.append(Cell(crop, 0.0 if crop is not None else 1.0, False, (0, 0, 1, 1)))
+        if place.field.name == "number":
+            cells[-1] = Cell(None, 1.0, False, (0, 0, 1, 1))
+        found.append(FieldCells(tuple(cells), None, False, (0, 0, 1, 1)))
+    return found
+
+
+def test_what_boxes_cost_is_told_by_the_same_ink_without_them() -> None:
+    hands = load_hands("test", letters=True)
+    document = prove_forms.compare_boxes(FORM, hands, RELEASES, 8, SEED, strength=0.2, finds=cut_plainly)
+    assert "letters" not in document  # no release here knows them
+    digits = document["digits"]
+    accuracy = digits["accuracy_percent"]
+    # Lines that nobody removed are read with the ink; one character of a full field is missed in either.
+    assert accuracy["printed"] < accuracy["bare"] < accuracy["glyph"]
+    assert digits["boxes_cost_pt"] == pytest.approx(accuracy["bare"] - accuracy["printed"], abs=1e-3)
+    assert digits["ci95_pt"][0] < digits["boxes_cost_pt"] < digits["ci95_pt"][1]
+    texts = [Maker(FORM, hands, SEED, 0.2).make(n).truth for n in range(1, 9)]
+    assert digits["characters"] == sum(len(t["number"] + t["sum"].replace(".", "")) for t in texts)

@@ -149,7 +149,7 @@ class PageHand:
         if self.writer is None:
             return pool.by_character[digit]
         own = pool.by_writer[self.writer]
-        return own[pool.characters[own] == digit]
+        return np.asarray(own[pool.characters[own] == digit], dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,6 @@ def _wrong(axes: Any, document: dict[str, Any], families: list[str]) -> None:
         x = np.arange(1, len(rows) + 1) + (k - (len(families) - 1) / 2) * width
         wrong = [row[name]["wrong"] for row in rows]
         axes.bar(x, wrong, width, color=COLOURS[name], label=name)
-        for place, row, count in zip(x, rows, wrong, strict=True):
-            if count:
-                text = f"{100 * row[name]['wrong_share']:.2g} %"
-                axes.text(place, count, text, ha="center", va="bottom", fontsize=7, color=INK)
     axes.set_xticks(np.arange(1, len(rows) + 1))
     axes.set_xlabel("tenth of the pages, from the gentlest to the harshest", color=INK)
     axes.set_ylabel("accepted fields that are wrong", color=INK)

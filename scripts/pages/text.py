@@ -16,6 +16,7 @@ from hwr_export.scanner.form.checks import CHECK_LENGTH, IBAN_LENGTHS, complete,
 from hwr_export.scanner.form.decode import text_of, value_of
 from hwr_export.scanner.form.definition import Form, SumRule
 from hwr_export.scanner.form.fields import (
+    MOD11_LONGEST,
     AmountField,
     CardField,
     CheckboxField,
@@ -142,6 +143,7 @@ def _text(field: WrittenField, rng: Rng, short: bool) -> str | None:
         day = field.first + dt.timedelta(days=int(rng.integers(days + 1)))
         return text_of(field, day.isoformat()) if len(field.order) <= most else None
     if isinstance(field, IdField):
+        most = min(most, MOD11_LONGEST) if field.check == "mod11" else most
         length = most - CHECK_LENGTH.get(field.check, 1)
         return complete(field.check, _digits(length, rng)) if length > 0 else None
     if isinstance(field, CardField):
