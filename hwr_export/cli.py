@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import bundle, engines, make, prove, use
+from hwr_export.commands import bundle, engines, make, prove, review, use
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -18,6 +18,7 @@ COMMANDS = (
     prove.profile,
     prove.recommend,
     prove.report,
+    review.review,
     use.read,
     use.doctor,
     use.show,

@@ -44,6 +44,9 @@ EXTRA_OF = {
     "model_signing": "sign",
     "OpenSSL": "sign",
     "cryptography": "scan",
+    "starlette": "review",
+    "uvicorn": "review",
+    "anyio": "review",
 }
 
 
