@@ -8,6 +8,7 @@ import threading
 import time
 from array import array
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hwr_export.errors import FormError, HwrError
@@ -22,6 +23,7 @@ from hwr_export.scanner.review.store import Store
 
 PACE_S = 300.0  # of working time, over which fields a minute are counted
 PAUSE_S = 60.0  # the longest that one field is taken to last
+HELD_S = 120.0  # for which a field is before one person and is not laid before another, if there is a choice
 NOBODY = -1
 
 
@@ -88,6 +90,7 @@ class Desk:
         # By number of a field: the look it needs, who may not take it, whether it was found unreadable.
         self._asked, self._barred, self._unreadable = bytearray(), array("h"), bytearray()
         self._skipped: dict[int, None] = {}
+        self._before: dict[int, tuple[int, float]] = {}  # by person: the field before them, and since when
         self._people: list[str] = []
         self._answered: deque[float] = deque(maxlen=1000)
         self._widen()
@@ -120,14 +123,25 @@ class Desk:
         """
         with self._lock:
             self._widen()
-            me = self._person(by)
-            for look in (FIRST, SECOND, THIRD):
-                at = self._asked.find(look)
-                while at >= 0:
-                    if at != after and at not in self._skipped and self._barred[at] != me:
-                        return at
-                    at = self._asked.find(look, at + 1)
-            return next((n for n in self._skipped if n != after and self._asked[n] and self._barred[n] != me), None)
+            me, now = self._person(by), time.monotonic()
+            held = {n for person, (n, since) in self._before.items() if person != me and now - since < HELD_S}
+            free = (n for n in self._in_turn(me) if n != after)
+            found = next(free, None)
+            while found in held and (another := next(free, None)) is not None:
+                found = another
+            if found is not None and after is None:
+                self._before[me] = found, now
+            return found
+
+    def _in_turn(self, me: int) -> Iterator[int]:
+        """Yield the fields that somebody may look at, those first that are to be looked at first."""
+        for look in (FIRST, SECOND, THIRD):
+            at = self._asked.find(look)
+            while at >= 0:
+                if at not in self._skipped and self._barred[at] != me:
+                    yield at
+                at = self._asked.find(look, at + 1)
+        yield from (n for n in list(self._skipped) if self._asked[n] and self._barred[n] != me)
 
     def asked(self, number: int) -> int:
         """Return which look a field needs, or SETTLED."""
@@ -183,6 +197,7 @@ class Desk:
                 said |= {"value": verdict.judged.value, "written": written.rstrip(), "valid": verdict.valid}
             before = self._ledger.decision(item.key)
             entry = self._store.append(**said)
+            self._before.pop(self._person(by), None)
             self._answered.append(time.monotonic())
             return entry, self._changed(item, before)
 
@@ -196,6 +211,7 @@ class Desk:
             self._check(item, look, by)
             entry = self._store.append(by=by, do="skip", page=item.page.path, field=item.read.name, look=look)
             self._skipped.pop(item.number, None)
+            self._before.pop(self._person(by), None)
             self._update(item.number, item.key)
             return entry
 
@@ -212,6 +228,7 @@ class Desk:
             if entry.do == "answer" and self._answered:
                 self._answered.pop()
             self._changed(item, before)
+            self._before[self._person(by)] = number, time.monotonic()
             return item, entry
 
     def progress(self, by: str) -> Progress:

@@ -130,7 +130,7 @@ def ranges(characters: str) -> str:
             runs[-1] += c
         else:
             runs.append(c)
-    return ", ".join(run if len(run) < 3 else f"{run[0]}-{run[-1]}" for run in runs)
+    return ", ".join(", ".join(run) if len(run) < 3 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _of_kind(field: WrittenField, text: str) -> str:

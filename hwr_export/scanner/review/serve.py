@@ -1,7 +1,9 @@
 """RESULTS -> the review on 127.0.0.1 until it is ended; every answer is on the disk by then."""
 
 import getpass
+import signal
 import socket
+import threading
 import webbrowser
 from contextlib import closing
 from pathlib import Path
@@ -42,18 +44,16 @@ def review(
         pictures = Pictures(folder.layout, results)
         crops = None if labelled is None else Crops(labelled, pictures, store.ledger.id)
         desk = Desk(folder, referred, store, pictures, crops)
-        with closing(_listening(port)) as listening:
+        with closing(listening(port)) as bound:
             app = Review(desk, _login())
-            guard = Guard(app.app, listening.getsockname()[1])
-            console.print(f"Review of {len(referred):,} referred fields; Ctrl-C ends it. Open\n\n    {guard.link}\n")
+            guard = Guard(app.app, bound.getsockname()[1])
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it in order
+            told = f"Review of {len(referred):,} referred fields; Ctrl-C ends it. Open\n\n    {guard.link}\n"
+            console.print(told, soft_wrap=True)
             if browser:
-                webbrowser.open(guard.link_once)
-            config = uvicorn.Config(
-                guard, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="off",
-                ws="none", timeout_graceful_shutdown=2,
-            )  # fmt: skip
+                threading.Thread(target=webbrowser.open, args=[guard.link_once], daemon=True).start()
             try:
-                uvicorn.Server(config).run(sockets=[listening])
+                uvicorn.Server(config(guard)).run(sockets=[bound])
             except KeyboardInterrupt:
                 pass
             finally:
@@ -61,7 +61,18 @@ def review(
                 if crops is not None:
                     crops.write_tables()
         done = desk.progress("")
-        console.print(f"{done.done:,} of {done.of:,} fields are settled; everything answered is kept in {store.path}.")
+        console.print(
+            f"{done.done:,} of {done.of:,} fields are settled; everything answered is kept in {store.path}.",
+            soft_wrap=True,
+        )
+
+
+def config(guard: Guard) -> uvicorn.Config:
+    """Return how the server runs: silent, so that no log holds a link, and for nobody but this machine."""
+    return uvicorn.Config(
+        guard, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="off",
+        ws="none", timeout_graceful_shutdown=2,
+    )  # fmt: skip
 
 
 def _indexed(folder: Folder, console: Console) -> Referred:
@@ -70,17 +81,23 @@ def _indexed(folder: Folder, console: Console) -> Referred:
         return Referred(folder, lambda end: bar.update(task, completed=end))
 
 
-def _listening(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def listening(port: int) -> socket.socket:
+    """Return a socket on 127.0.0.1.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        bound.bind(("127.0.0.1", port))
     except OSError as err:
-        listening.close()
+        bound.close()
         raise UsageError(
             f"port {port} of 127.0.0.1 cannot be used: {err.strerror}; leave out --port for a free one"
         ) from err
-    return listening
+    bound.listen(16)  # a browser that is quicker than the server waits
+    return bound
 
 
 def _login() -> str:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,7 +15,11 @@ from hwr_export.scanner.review.desk import Desk
 from hwr_export.scanner.review.pictures import Pictures
 from hwr_export.scanner.review.referred import Folder, Referred
 from hwr_export.scanner.review.store import Store
+from tests.report.conftest import CHROMIUM, FLAGS
 from tests.scanner.review.pages import WRITTEN, Filled, Misread, make_results
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 PAGES = {
     "first.png": Filled(
@@ -78,3 +83,15 @@ def desk(results: Path) -> Iterator[Opened]:
 
     yield open_
     open_now.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    if CHROMIUM is None:
+        pytest.fail("the page is tested in a real browser: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield running
+        running.close()

@@ -36,6 +36,12 @@ export class Editor {
     this.changed();
   }
 
+  clear() {
+    this.set("");
+    this.cursor = this.doubtful();
+    this.show();
+  }
+
   moveTo(slot) {
     this.cursor = slot;
     this.show();

@@ -77,6 +77,7 @@ async function show(found, undone = false) {
   $("finished").hidden = true;
   Object.assign(state, { card, verdict: null, armed: false, drawn: Boolean(card.problem) });
   showCard(card);
+  forget();
   $("no-picture").hidden = !card.problem;
   $("no-picture").textContent = card.problem;
   $("picture").classList.toggle("missing", Boolean(card.problem));
@@ -172,6 +173,13 @@ function finish(progress) {
   announce($("finished-title").textContent);
 }
 
+// Nothing that was said of the field before may stand below this one.
+function forget() {
+  $("value").replaceChildren();
+  $("messages").replaceChildren();
+  $("editor").removeAttribute("aria-invalid");
+}
+
 function complain(message) {
   $("messages").replaceChildren(element("p", message, "bad"));
   if ($("desk").hidden) $("finished-text").textContent = message;
@@ -237,6 +245,11 @@ document.addEventListener("keydown", (event) => {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
     event.preventDefault();
     undo();
+  }
+  if (event.ctrlKey && ["Backspace", "Delete"].includes(event.key) && state.card && !state.busy) {
+    event.preventDefault();
+    state.editor.clear();
+    moved();
   }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const onButton = event.target instanceof Element && event.target.closest("button");
