@@ -48,6 +48,9 @@ EXTRA_OF = {
     "pypdfium2": "forms",
     "reportlab": "forms",
     "ray": "ray",
+    "starlette": "review",
+    "uvicorn": "review",
+    "anyio": "review",
 }
 
 
