@@ -6,6 +6,8 @@ its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -40,17 +42,31 @@ def decode_grey(file: Path | IO[bytes], name: str) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: no image, too large or cut off.
     """
+    with decoding(name), opened_image(file) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(
+                f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
+                "an image may have; crop it"
+            )
+        return to_grey(ImageOps.exif_transpose(image))
+
+
+def opened_image(file: Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Return an image of which no more than the header is read; what is far too large for one is refused by that."""
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(file, formats=formats)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Say in a sentence about the file `name` what decoders raise.
+
+    Raises:
+        ImageError: no image, too large or cut off.
+    """
     try:
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(file)
-        with opened as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
-                    "an image may have; crop it"
-                )
-            return _to_grey(ImageOps.exif_transpose(image))
+        yield
     except UnidentifiedImageError as err:
         raise ImageError(f"{name} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
@@ -82,7 +98,8 @@ def resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
     return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+def to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return the grey levels of an image that lies upright, uint8 (H, W); transparency lies on white paper."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(image, dtype=np.float64)
         low, high = float(values.min()), float(values.max())

@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from hwr_export.cli import main as hwr_export  # noqa: E402
 from hwr_export.scan_cli import main as hwr_scan  # noqa: E402
 from hwr_export.scanner.config import ScanConfig  # noqa: E402
+from hwr_export.scanner.form.page_kind import FormConfig  # noqa: E402
 from hwr_export.scanner.grid import GridConfig, Row  # noqa: E402
 from hwr_export.scanner.page import CropConfig  # noqa: E402
 from hwr_export.scanner.sinks import HttpConfig, JsonlConfig, MqttConfig  # noqa: E402
@@ -75,6 +76,7 @@ SCAN_TABLES = (
     ('`[page]`, `kind = "crop"`', CropConfig),
     ('`[page]`, `kind = "grid"`', GridConfig),
     ("`[[page.rows]]`", Row),
+    ('`[page]`, `kind = "form"`', FormConfig),
     ('`[[sources]]`, `kind = "sane"`', SaneConfig),
     ('`[[sources]]`, `kind = "watch"`', WatchConfig),
     ('`[[sources]]`, `kind = "stdin"`', StdinConfig),

@@ -17,6 +17,7 @@ from hwr_export.spec import Strict
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 12
+MOST_FIELDS = 1000  # a sheet of 200 questions with four answers each has 800
 _NUMBERS = ("amount", "digits")
 
 
@@ -71,6 +72,16 @@ class OrderRule(Strict):
 Rule = Annotated[SumRule | RangeRule | OrderRule, Field(discriminator="kind")]
 
 
+class PrintedText(Strict):
+    """Text that is printed beside the fields: a heading, what to do."""
+
+    text: str = Field(min_length=1, max_length=1000, description="Lines end where the text has line breaks.")
+    x: float = Field(ge=0, le=2000, description="Left edge.")
+    y: float = Field(ge=0, le=2000, description="Upper edge of the first line.")
+    size: float = Field(8.0, ge=5, le=40, description="Of the letters, in points.")
+    bold: bool = False
+
+
 class Form(Strict):
     """The whole document."""
 
@@ -81,8 +92,9 @@ class Form(Strict):
     page: Page = Page()
     marks: Marks = Marks()
     box: BoxSize = Field(BoxSize(), description="Of all fields that say nothing else.")
-    fields: tuple[FormField, ...] = Field(min_length=1, max_length=400)
+    fields: tuple[FormField, ...] = Field(min_length=1, max_length=MOST_FIELDS)
     rules: tuple[Rule, ...] = ()
+    texts: tuple[PrintedText, ...] = Field((), max_length=1000, description="What else is printed.")
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -106,6 +118,14 @@ class Form(Strict):
                 )
         if len(set(named)) != len(named):
             raise ValueError(f"a rule of kind {rule.kind} names a field twice")
+
+
+def form_schema() -> dict[str, Any]:
+    """Return the JSON Schema of definitions."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Form.model_json_schema(by_alias=True),
+    }
 
 
 def load_form(path: Path) -> Form:
