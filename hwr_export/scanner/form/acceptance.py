@@ -148,12 +148,12 @@ def error_bound(accepted: int, wrong_pages: npt.NDArray[np.int64], pages: int, c
 
 
 def few_pages(family: Family, judged: Judged, bound: float, confidence: float) -> str:
-    """Return why no threshold was found, as a sentence: how many fields there are, how many are wrong, what is needed."""
+    """Return why no threshold was found, as a sentence: how many are wrong, and how many are needed."""
     pages, count = len(np.unique(judged.page)), round(STRICTEST * len(judged.confidence))
     surest = judged.wrong[np.argsort(-judged.confidence, kind="stable")[:count]]
     needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-bound)))
     return (
         f"{pages} pages with {len(judged.confidence)} {family} fields do not show that at most {bound:.2%} of the "
-        f"accepted ones are wrong: of the {count} surest, {int(surest.sum())} are wrong, and it takes {needed:,} without "
-        "a wrong one; give more pages, or a larger --bound"
+        f"accepted ones are wrong: of the {count} surest, {int(surest.sum())} are wrong, and it takes {needed:,} "
+        "without a wrong one; give more pages, or a larger --bound"
     )
