@@ -69,9 +69,7 @@ def find_cells(
     everything = np.array([(r.x, r.y, r.right, r.bottom) for place in layout.places for r in place.boxes])
     looked = [_look(page, registration, place, everything) for place in layout.places]
     levels, pen = pen_levels([each.ink for each in looked], [each.strip.noise for each in looked])
-    return [
-        _cells(each, registration, level, pen, shape) for each, level in zip(looked, levels, strict=True)
-    ]
+    return [_cells(each, registration, level, pen, shape) for each, level in zip(looked, levels, strict=True)]
 
 
 def _look(page: Grey, registration: Registration, place: Place, everything: npt.NDArray[np.float64]) -> _Looked:
