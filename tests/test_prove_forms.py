@@ -239,6 +239,8 @@ def test_what_boxes_cost_is_told_by_the_same_ink_without_them() -> None:
     # Lines that nobody removed are read with the ink; one character of a full field is missed in either.
     assert accuracy["printed"] < accuracy["bare"] < accuracy["glyph"]
     assert digits["boxes_cost_pt"] == pytest.approx(accuracy["bare"] - accuracy["printed"], abs=1e-3)
-    assert digits["ci95_pt"][0] < digits["boxes_cost_pt"] < digits["ci95_pt"][1]
+    low, high = digits["one_sided_bounds95_pt"]
+    assert low < digits["boxes_cost_pt"] < high
+    assert digits["at_most_0.2_pt"] == "FAIL"
     texts = [Maker(FORM, hands, SEED, 0.2).make(n).truth for n in range(1, 9)]
     assert digits["characters"] == sum(len(t["number"] + t["sum"].replace(".", "")) for t in texts)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hwr_export.paired import against_margin, paired_difference
 from hwr_export.release import FP32, Release
 from hwr_export.runners import Runner, reader_runner
 from hwr_export.scanner.form.acceptance import FAMILIES
@@ -22,12 +23,12 @@ from hwr_export.scanner.form.fields import AmountField, CheckboxField
 from hwr_export.scanner.form.layout import Layout, Place
 from hwr_export.scanner.form.registration import Registration
 from hwr_export.spec import PROBABILITIES
-from hwr_export.statistics import design_effect
 from scripts.pages.hand import Grey, Hands
 from scripts.pages.page import Maker, Page
 
 Finds = Callable[[Grey, Registration, Layout], Sequence[FieldCells]]
 WAYS = ("printed", "bare", "glyph")
+MARGIN_PT = 0.2  # of accuracy, that boxes may cost
 _here: dict[str, Any] = {}  # what `begin_comparing` prepared in this process
 _open = ExitStack()
 
@@ -75,21 +76,23 @@ def compare_page(number: int) -> dict[str, Any]:
 
 
 def costs(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the accuracy of characters by family and way, and what the print costs, points with 95 % interval."""
+    """Return the accuracy of characters by family and way, and what the print costs, points with 95 % bounds."""
     families = sorted({family for record in records for family in record["right"]})
     found = {}
     for family in families:
         pages = [i for i, record in enumerate(records) if family in record["right"]]
-        right = {way: np.concatenate([records[i]["right"][family][way] for i in pages]) for way in WAYS}
+        right = {way: np.concatenate([records[i]["right"][family][way] for i in pages]) > 0 for way in WAYS}
         page = np.concatenate([np.full(len(records[i]["right"][family]["bare"]), i) for i in pages])
-        lost = (right["bare"] - right["printed"]).astype(np.float64)
-        error = float(np.sqrt(lost.var() * design_effect(lost, page) / len(lost)))
+        against = paired_difference(right["printed"], right["bare"], page)
         found[family] = {
-            "characters": len(lost),
+            "characters": against.n,
             "pages": len(pages),
             "accuracy_percent": {way: round(100 * float(right[way].mean()), 4) for way in WAYS},
-            "boxes_cost_pt": round(100 * float(lost.mean()), 4),
-            "ci95_pt": [round(100 * (float(lost.mean()) + z * error), 4) for z in (-1.96, 1.96)],
+            "right_on_bare_paper_alone": against.broken,
+            "right_in_boxes_alone": against.fixed,
+            "boxes_cost_pt": round(-100 * against.difference, 4),
+            "one_sided_bounds95_pt": [round(-100 * against.upper, 4), round(-100 * against.lower, 4)],
+            f"at_most_{MARGIN_PT:g}_pt": against_margin(against, MARGIN_PT / 100),
         }
     return found
 

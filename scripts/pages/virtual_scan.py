@@ -229,16 +229,23 @@ def _stain(sheet: Sheet, layout: Layout, strength: float, rng: Rng) -> list[dict
         dark = STAIN * strength * float(rng.uniform(0.6, 1.0))
         if kind == "specks":
             for spot in at + rng.normal(0, 25, (int(rng.integers(5, 30)), 2)):
-                centre = np.round(sheet.pixels(spot[None])[0] * 16).astype(int)
-                radius = round(float(rng.uniform(0.05, 0.16)) * sheet.scale[0] * 16)
-                cv2.circle(
-                    sheet.grey, (int(centre[0]), int(centre[1])), radius, int(rng.integers(90, 190)), -1, cv2.LINE_AA, 4
-                )
+                _speck(sheet, spot, float(rng.uniform(0.05, 0.16)), int(rng.integers(90, 190)))
         else:
             radius = float(rng.uniform(18, 36) if kind == "ring" else rng.uniform(5, 18))
             _shade(sheet, at, radius, dark, kind == "ring", rng)
         found.append({"kind": kind, "at_mm": [round(float(v), 1) for v in at], "dark": round(dark, 3)})
     return found
+
+
+def _speck(sheet: Sheet, at: Matrix, radius: float, grey: int) -> None:
+    """Put a dot of a radius in mm on a sheet; what is darker stays as it is."""
+    reach, centre = radius * sheet.scale[0], sheet.pixels(at[None])[0]
+    left, top, right, bottom = sheet.window(centre - reach - 2, centre + reach + 2)
+    part = sheet.grey[top:bottom, left:right]
+    if part.size:
+        dot, (x, y) = np.full_like(part, 255), np.round((centre - (left, top)) * 16).astype(int).tolist()
+        cv2.circle(dot, (x, y), round(reach * 16), grey, -1, cv2.LINE_AA, 4)
+        np.minimum(part, dot, out=part)
 
 
 def _shade(sheet: Sheet, at: Matrix, radius: float, dark: float, ring: bool, rng: Rng) -> None:

@@ -85,6 +85,8 @@ class Layout:
     marks: tuple[Mark, ...]  # four, in the order of CORNERS, or none
     places: tuple[Place, ...]  # in the order of the form's fields
     code: tuple[int, int, int, int]
+    form: str  # its id
+    version: int
     # Middle of the black rule that a sheet without marks has around it, where all of its fields lie within. A help, not
     # a promise: of a form that others printed, the boxes alone are sure.
     frame: Rect | None = None
@@ -100,12 +102,18 @@ def lay_out(form: Form) -> Layout:
     marks = _marks(form, code) if form.marks.kind == "aruco" else ()
     places = tuple(_place(field, form.box) for field in form.fields)
     _check(form, marks, places)
-    return Layout(form.page.width, form.page.height, marks, places, code, None if marks else _frame(form, places))
+    frame = None if marks else _frame(form, places)
+    return Layout(form.page.width, form.page.height, marks, places, code, form.id, form.version, frame)
 
 
 def form_code(form: Form) -> tuple[int, int, int, int]:
     """Return the numbers in the four corners that tell a form and its version: any three of them give the fourth."""
-    digest = hashlib.sha256(f"{form.id} {form.version}".encode()).digest()
+    return code_of(form.id, form.version)
+
+
+def code_of(form: str, version: int) -> tuple[int, int, int, int]:
+    """Return `form_code` of the form that has an id."""
+    digest = hashlib.sha256(f"{form} {version}".encode()).digest()
     first, second, third = (int.from_bytes(digest[4 * i : 4 * i + 4], "big") % CODE_VALUES for i in range(3))
     return first, second, third, -(first + second + third) % CODE_VALUES
 

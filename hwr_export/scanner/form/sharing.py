@@ -20,6 +20,7 @@ _THIN_MM = 1.1  # ink in a column, at which characters that touch are cut apart
 _BESIDE_MM = 0.8  # from a box to ink outside of it that may still belong to it
 _STRAY_MM2 = 0.5  # ink outside of the boxes that is not passed over
 _STRAIGHT = 0.93  # of the columns between boxes, in which a line is where it would be if straight
+_STRUCK = 0.6  # of a box's width that a line goes through
 _WOBBLE_MM = 0.3  # by which a line drawn by hand departs from straight
 
 
@@ -83,8 +84,10 @@ def _settle(sharing: _Sharing, piece: int, inside: Ints) -> None:
         return
     first, last = int(slots[0]), int(slots[-1])
     left, _, right, _ = sharing.pieces.boxes[piece].tolist()
-    if _line_through(sharing, piece, first, last):
-        sharing.struck[first : last + 1] = True
+    through = _line_through(sharing, piece, first, last)
+    if through is not None:
+        reach = np.minimum(through[1], sharing.boxes[:, 2]) - np.maximum(through[0], sharing.boxes[:, 0])
+        sharing.struck |= reach > _STRUCK * (sharing.boxes[:, 2] - sharing.boxes[:, 0])
         _split(sharing, piece, list(range(first, last + 1)))
         return
     # A stroke that only reaches over is at an end of the piece, and does not go deep.
@@ -162,8 +165,8 @@ def _at_border(pieces: Pieces, piece: int) -> bool:
     return left == 0 or top == 0 or right == width or bottom == height
 
 
-def _line_through(sharing: _Sharing, piece: int, first: int, last: int) -> bool:
-    """Return whether a straight line goes through boxes from one to another, three at least or both of two whole."""
+def _line_through(sharing: _Sharing, piece: int, first: int, last: int) -> tuple[int, int] | None:
+    """Return from where to where a straight line goes through boxes, three at least or both of two whole; else None."""
     pieces, boxes = sharing.pieces, sharing.boxes
     left, top, right, bottom = pieces.boxes[piece].tolist()
     if last - first >= 2:
@@ -172,19 +175,23 @@ def _line_through(sharing: _Sharing, piece: int, first: int, last: int) -> bool:
         start, stop = boxes[first, 0] + 2, boxes[last, 2] - 2
     start, stop = round(float(start)), round(float(stop))
     if start < left or stop >= right:
-        return False
+        return None
     # At its edges the piece may be more than the line: every stroke there is tried with every other.
     mine = pieces.labels[top:bottom, left:right] == piece
-    begins, ends = _middles(mine[:, start - left]), _middles(mine[:, stop - left])
     wobble = round(_WOBBLE_MM * PX_PER_MM)
-    columns = np.arange(start, stop + 1) - left
-    for a in begins:
-        for b in ends:
-            rows = np.round(np.linspace(a, b, len(columns))).astype(int)
-            near = np.clip(rows[None] + np.arange(-wobble, wobble + 1)[:, None], 0, bottom - top - 1)
-            if mine[near, columns].any(axis=0).mean() >= _STRAIGHT and _goes_through(sharing, top + (a + b) / 2):
-                return True
-    return False
+    columns = np.arange(right - left)
+    for a in _middles(mine[:, start - left]):
+        for b in _middles(mine[:, stop - left]):
+            rows = np.round(a + (b - a) * (columns - (start - left)) / (stop - start)).astype(int)
+            near = np.clip(rows + np.arange(-wobble, wobble + 1)[:, None], 0, bottom - top - 1)
+            there = mine[near, columns].any(axis=0) & (rows >= 0) & (rows < bottom - top)
+            between = there[start - left : stop - left + 1]
+            if between.mean() >= _STRAIGHT and _goes_through(sharing, top + (a + b) / 2):
+                gaps = np.flatnonzero(~there)
+                before, behind = gaps[gaps < start - left], gaps[gaps > stop - left]
+                begin = int(before[-1]) + 1 if len(before) else 0
+                return left + begin, left + (int(behind[0]) if len(behind) else right - left)
+    return None
 
 
 def _goes_through(sharing: _Sharing, row: float) -> bool:

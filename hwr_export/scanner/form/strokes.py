@@ -80,3 +80,9 @@ def strokes_of(pieces: Pieces, owner: Grey, count: int, struck: Flags, stray: bo
         np.minimum.at(boxes[:, axis], found, values)
         np.maximum.at(boxes[:, axis + 2], found, values + 1)
     return Strokes(owner, boxes, area, struck, stray)
+
+
+def whole(pieces: Pieces) -> Strokes:
+    """Return all pieces as one character's."""
+    owner = np.where(pieces.real[pieces.labels], 1, NOBODY).astype(np.uint8)
+    return strokes_of(pieces, owner, 1, np.zeros(1, dtype=np.bool_), False)

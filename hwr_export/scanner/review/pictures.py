@@ -17,8 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from hwr_export.errors import FormError, ImageError
-from hwr_export.glyph import load_grey
 from hwr_export.scanner.form.layout import Layout, Place, Rect
+from hwr_export.scanner.form.pages import open_pages
 from hwr_export.scanner.page import Box, Grey
 from hwr_export.scanner.review.referred import ReadField, ReadPage
 
@@ -106,9 +106,10 @@ def load_page(name: str) -> tuple[Path, Grey]:
         raise ImageError(
             f"there is no image {path}; run `hwr-export review` where the pages were read, or bring it back"
         )
-    if number != 1:
-        raise ImageError(f"{path} has no page {number} any more; bring back the file that was read")
-    return path, load_grey(path)
+    with open_pages(path) as file:
+        if number > file.of:
+            raise ImageError(f"{path} has no page {number} any more; bring back the file that was read")
+        return path, file.page(number).grey
 
 
 def window_of(place: Place) -> Rect:

@@ -3,6 +3,7 @@
 import { Editor } from "./editor.js";
 import { $, Sheet, element, sizePicture, showBoxes, showCard, showFinished, showProgress, showProposals, showVerdict } from "./views.js";
 
+const SETTLE_MS = 150;
 const sheet = new Sheet();
 const state = {
   by: "",
@@ -15,6 +16,7 @@ const state = {
   armed: false, // it was said that what stands there is not valid, and the next Enter keeps it
   busy: false,
   drawn: false, // nothing is accepted before its picture was seen
+  ready: false, // nor by the second stroke of a key that was meant once
 };
 
 // -- the server --------------------------------------------------------------------------------------------------------
@@ -90,6 +92,7 @@ async function show(found, undone = false) {
   place();
   sheet.show(card);
   changed();
+  settle();
   $("editor").focus({ preventScroll: true });
   if (undone) announce(`Taken back: ${card.field.label}.`);
 }
@@ -107,6 +110,7 @@ function moved() {
 
 function changed() {
   const { card, editor } = state;
+  seen(); // who changes something has seen it
   state.armed = false;
   moved();
   showProposals(card, editor.text, editor.unreadable, choose);
@@ -139,14 +143,16 @@ function step(by) {
 async function accept() {
   const { card, editor } = state;
   if (state.busy || !card) return;
+  await state.checking; // what it says would take the place of what is said here
+  if (state.busy || card !== state.card || editor !== state.editor) return;
   if (!state.drawn) return complain("The picture is still being drawn.");
   if (card.look === 3 && !editor.touched) return complain("Two people differ: choose with ↑ or ↓, or write what you see.");
+  if (!state.verdict || !state.ready) return;
   if (editor.unreadable) return keep({ unreadable: editor.unreadable });
-  await state.checking;
-  if (card !== state.card || !state.verdict) return;
   if (editor.isCheckbox && !editor.text) return complain("Say whether it is ticked: Y or N.");
   if ((!state.verdict.valid || state.verdict.remarks.length) && !state.armed) {
     state.armed = true;
+    settle();
     return showVerdict(state.verdict, editor, true);
   }
   return keep({ written: editor.text });
@@ -171,6 +177,21 @@ function finish(progress) {
   showFinished(progress, state.about, state.by);
   $("finished-title").focus();
   announce($("finished-title").textContent);
+}
+
+// For a moment after something new is seen, Enter is taken for a stroke that was meant for what was there before.
+function settle() {
+  state.ready = false;
+  $("work").removeAttribute("data-ready");
+  clearTimeout(state.settling);
+  state.settling = setTimeout(seen, SETTLE_MS);
+}
+
+function seen() {
+  if (!state.drawn) return;
+  clearTimeout(state.settling);
+  state.ready = true;
+  $("work").setAttribute("data-ready", "");
 }
 
 // Nothing that was said of the field before may stand below this one.
@@ -310,12 +331,14 @@ $("editor").addEventListener("click", (event) => {
 $("field").addEventListener("load", () => {
   $("field").classList.add("drawn");
   state.drawn = true;
+  settle();
 });
 $("field").addEventListener("error", () => {
   if (!$("field").hasAttribute("src")) return;
   $("no-picture").textContent = "The picture of the field could not be drawn.";
   $("no-picture").hidden = false;
   state.drawn = true;
+  settle();
 });
 new ResizeObserver(place).observe($("paper"));
 
