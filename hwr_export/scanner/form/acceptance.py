@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from hwr_export.errors import ReleaseError, UsageError
+from hwr_export.errors import ReleaseError
 from hwr_export.release import ACCEPTANCE, Release
 from hwr_export.scanner.form.fields import CheckboxField, FormField
 from hwr_export.spec import Strict, first_problem
@@ -147,13 +147,13 @@ def error_bound(accepted: int, wrong_pages: npt.NDArray[np.int64], pages: int, c
     return min(1.0, rate_upper_bound(bad, pages, confidence) * on_each * pages / accepted)
 
 
-def few_pages(family: Family, judged: Judged, bound: float, confidence: float) -> UsageError:
-    """Return the error of pages that show nothing: how many there are, and how many there would have to be."""
-    pages = len(np.unique(judged.page))
-    accepted = round(STRICTEST * len(judged.confidence))
+def few_pages(family: Family, judged: Judged, bound: float, confidence: float) -> str:
+    """Return why no threshold was found, as a sentence: how many are wrong, and how many are needed."""
+    pages, count = len(np.unique(judged.page)), round(STRICTEST * len(judged.confidence))
+    surest = judged.wrong[np.argsort(-judged.confidence, kind="stable")[:count]]
     needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-bound)))
-    return UsageError(
+    return (
         f"{pages} pages with {len(judged.confidence)} {family} fields do not show that at most {bound:.2%} of the "
-        f"accepted ones are wrong: among the {accepted} surest there must be no wrong one, and at least {needed:,} of "
-        "them; give more pages, or a larger --bound"
+        f"accepted ones are wrong: of the {count} surest, {int(surest.sum())} are wrong, and it takes {needed:,} "
+        "without a wrong one; give more pages, or a larger --bound"
     )

@@ -39,31 +39,37 @@ def calibrate(
     releases: Sequence[Release],
     bound: float = BOUND,
     confidence: float = CONFIDENCE,
-) -> list[Threshold]:
+) -> tuple[list[Threshold], list[str]]:
     """Choose a threshold for every family of fields on the form, kept in the release that reads those fields.
+
+    A family for which the pages do not show the bound gets none, and all of its fields go to a person: the second list
+    says why, a sentence each.
 
     Args:
         pages: of a folder of results, as `results.jsonl` has them.
         truth: of each page's file name, the value of every field.
 
     Raises:
-        UsageError: a page without truth, or too few pages to show the bound.
+        UsageError: a page without truth, or pages that show the bound for no family.
     """
     told = truth_of(pages, truth)
     evidence = sha256_bytes(json_bytes([list(pages), {k: dict(v) for k, v in truth.items()}]))
     chosen: dict[int, list[Threshold]] = {}
+    without: list[str] = []
     for (number, family), judged in judged_families(form, pages, told, [r.spec.labels for r in releases]).items():
         found = choose(family, judged, bound, confidence)
         if found is None:
-            raise few_pages(family, judged, bound, confidence)
-        chosen.setdefault(number, []).append(found.model_copy(update={"pages_sha256": evidence}))
+            without.append(few_pages(family, judged, bound, confidence))
+        else:
+            chosen.setdefault(number, []).append(found.model_copy(update={"pages_sha256": evidence}))
     if not chosen:
-        raise UsageError("the form has no field that these releases read; give releases that know its characters")
+        nothing = "the form has no field that these releases read; give releases that know its characters"
+        raise UsageError("; ".join(without) or nothing)
     for number in chosen:
         releases[number].require_writable()
     for number, thresholds in chosen.items():
         _keep(releases[number], thresholds)
-    return [threshold for number in sorted(chosen) for threshold in chosen[number]]
+    return [threshold for number in sorted(chosen) for threshold in chosen[number]], without
 
 
 def judged_families(
