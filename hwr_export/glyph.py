@@ -4,6 +4,7 @@ The normalisation is MNIST's own (LeCun et al. 1998): ink white on black, its bo
 its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy only.
 """
 
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,18 @@ MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million; guards against decompre
 INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
 FLAT_SHARE = 0.4  # of all pixels exactly at paper level, above which the image is no photograph or JPEG
 MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
+# What Pillow's decoders raise of damaged files.
+_RAISED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
 # Warning filters belong to the process: images that several threads open change them in turn. Decoding is not held up.
 _OPENING = threading.Lock()
 
@@ -71,8 +84,9 @@ def decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise ImageError(f"{name} is larger than an image may be: {err}") from err
-    except (OSError, ValueError, SyntaxError, EOFError) as err:  # Pillow's decoders raise all of these
-        raise ImageError(f"{name} cannot be decoded: {err}; it may be cut off") from err
+    except _RAISED as err:
+        said = " ".join(str(err).split()) or type(err).__name__
+        raise ImageError(f"{name} cannot be decoded: {said}; it may be cut off") from err
 
 
 def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8] | None:

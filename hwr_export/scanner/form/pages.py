@@ -5,6 +5,7 @@ boxes is light and any pen dark. A PDF's page is rendered; one that was scanned,
 """
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hwr_export.scanner.page import Grey
 MAX_PAGES = 5_000  # of one file
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
 _SNIFFED_BYTES = 1024  # in which a PDF's header must stand
+_END_BYTES = 65_536  # in which its end must
 _SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF 6.0
 _WHITE_IS_ZERO = 0
 _REDUCED = 1  # a smaller version of another page
@@ -95,6 +97,9 @@ def _opened(path: Path) -> Iterator[PageFile]:
         if not head:
             raise ImageError(f"{path} is empty")
         if b"%PDF-" in head:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+            if b"startxref" not in file.read():  # PDFium would make do with the pages it finds
+                raise ImageError(f"{path} is cut off: the end of a PDF is missing")
             with open_pdf(path) as pdf:
                 if pdf.of > MAX_PAGES:
                     raise ImageError(f"{path} has {pdf.of:,} pages, more than the {MAX_PAGES:,} of one file; split it")

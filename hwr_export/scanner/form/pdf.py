@@ -90,7 +90,8 @@ def _rendered(page: Any, name: str) -> tuple[Grey, float]:
     bitmap = PdfBitmap.new_native(across, down, raw.FPDFBitmap_Gray)
     try:
         bitmap.fill_rect((255, 255, 255, 255), 0, 0, across, down)
-        flags = raw.FPDF_GRAYSCALE | raw.FPDF_ANNOT | raw.FPDF_RENDER_LIMITEDIMAGECACHE
+        # The bitmap makes grey of colours; the flag for it would do so pixel by pixel, at thrice the time.
+        flags = raw.FPDF_ANNOT | raw.FPDF_RENDER_LIMITEDIMAGECACHE
         raw.FPDF_RenderPageBitmap(bitmap, page, 0, 0, across, down, 0, flags)
         return np.array(bitmap.to_numpy(), dtype=np.uint8).reshape(down, across), dpi
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 
 from hwr_export.errors import ScannerError
 from hwr_export.scanner.form.units import PageDone, ReaderOpener, Unit
-from hwr_export.scanner.form.worker import END, FAILED, MOST_PAGES, OPENED, PAGE, READY, refused_page, serve
+from hwr_export.scanner.form.worker import DECODE_S, END, FAILED, MOST_PAGES, OPENED, PAGE, READY, refused_page, serve
 
 PAGE_S = 60.0  # for one page, after which its process is ended
 START_S = 120.0  # for a process to open its releases
@@ -26,11 +26,7 @@ JOIN_S = 5.0
 
 # What the server of processes imports once for all of them: a new process is there within milliseconds.
 _PRELOADED = ["hwr_export.scanner.form.pages", "hwr_export.scanner.form.reader", "hwr_export.scanner.form.worker"]
-_ENDS = {
-    -signal.SIGKILL: "was killed, maybe for want of memory",
-    -signal.SIGSEGV: "crashed",
-    -signal.SIGABRT: "crashed",
-}
+_CRASHES = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGTRAP, -signal.SIGFPE}
 
 
 class _Worker:
@@ -51,17 +47,23 @@ class _Worker:
         self.ready = False
         self.unit: Unit | None = None
         self.number = 0  # of the page under way
-        self.until_s = time.monotonic() + START_S
+        self.since_s = time.monotonic()
+        self.limit_s = START_S
+
+    @property
+    def until_s(self) -> float:
+        """When what it does now takes too long."""
+        return self.since_s + self.limit_s
 
     def give(self, unit: Unit, page_s: float) -> None:
         self.unit, self.number = unit, unit.first
         if self.ready:
-            self.until_s = time.monotonic() + page_s
+            self.since_s, self.limit_s = time.monotonic(), page_s
         with suppress(BrokenPipeError, ConnectionResetError):  # it has died: its end of the pipe says so next
             self.driver.send(unit)
 
-    def end(self, join_s: float = 0.0) -> str:
-        """End it and return how it ended, as a sentence's end."""
+    def end(self, join_s: float = 0.0) -> int:
+        """End it and return how it ended: its exit code, the negative number of a signal."""
         self.driver.close()
         if join_s:
             self._process.join(join_s)
@@ -69,7 +71,7 @@ class _Worker:
         self._process.join()
         code = self._process.exitcode or 0
         self._process.close()
-        return _ENDS.get(code, f"ended with code {code}")
+        return code
 
 
 @contextmanager
@@ -154,7 +156,7 @@ class Pool:
             self._bury(worker)
 
     def _heed(self, worker: _Worker, kind: str, found: Any) -> None:
-        worker.until_s = time.monotonic() + self._page_s
+        worker.since_s, worker.limit_s = time.monotonic(), self._page_s
         if kind == READY:
             worker.ready, self._failed_starts = True, 0
         elif kind == FAILED:
@@ -173,7 +175,8 @@ class Pool:
     def _bury(self, worker: _Worker) -> None:
         """Have what a dead process had read by another one: its page once more, then without that page."""
         self._workers.remove(worker)
-        how = worker.end()
+        code = worker.end()
+        how = _told(code)
         if worker.unit is None:
             return
         if not worker.ready:
@@ -181,6 +184,9 @@ class Pool:
             if self._failed_starts >= MOST_TRIES:
                 raise ScannerError(f"processes for reading do not come up: the last one {how}")
             self._again.appendleft(worker.unit)
+            return
+        if code == -signal.SIGPROF:
+            self._go_round(worker, f"too-slow: decoding it took more than {DECODE_S:g} s of processor time")
             return
         page = (worker.unit.file, worker.number)
         self._tries[page] = self._tries.get(page, 0) + 1
@@ -201,6 +207,14 @@ class Pool:
         unit = worker.unit
         if unit is None or worker.number > max(unit.first, unit.last):
             return  # it had read all of them
-        self._done.append(refused_page(unit, worker.number, max(1, unit.of), reason))
+        ms = 1000 * (time.monotonic() - worker.since_s)
+        self._done.append(refused_page(unit, worker.number, max(1, unit.of), reason, ms))
         if worker.number < unit.last:
             self._again.appendleft(replace(unit, first=worker.number + 1))
+
+
+def _told(code: int) -> str:
+    """Return how a process ended, as a sentence's end."""
+    if code == -signal.SIGKILL:
+        return "was killed, maybe for want of memory"
+    return "crashed, maybe for want of memory" if code in _CRASHES else f"ended with code {code}"

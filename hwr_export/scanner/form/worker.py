@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # the driver has no use for OpenCV
     from hwr_export.scanner.form.pages import PageFile
 
 MOST_PAGES = 8  # of a file that a process takes at a time; the others are for whoever is free
-MOST_BYTES = 4 << 30  # of memory of a process; the largest page takes a tenth of it
+MOST_BYTES = 2 << 30  # of memory of a process; the largest page takes a third of it
+DECODE_S = 10.0  # of processor time to open a file, and to decode a page: then the system ends the process by SIGPROF
 
 # What a process tells the driver, with what comes with it: it can begin; a unit's file is open (its number of pages);
 # a page (PageDone); the unit has ended; it cannot read at all (why).
@@ -55,7 +56,9 @@ def read_unit(
     start_ns = time.perf_counter_ns()
     opened = False
     try:
-        with open_pages(Path(unit.path)) as file:
+        with ExitStack() as stack:
+            with _limited():
+                file = stack.enter_context(open_pages(Path(unit.path)))
             opened = True
             yield file.of
             last = unit.last or unit.first - 1 + (most or file.of)
@@ -105,7 +108,8 @@ def _serve(opener: ReaderOpener, annotated: Path | None, driver: Connection) -> 
 def _page(reader: Reader, unit: Unit, number: int, file: "PageFile", annotated: Path | None) -> PageDone:
     start_ns = time.perf_counter_ns()
     try:
-        page = file.page(number)
+        with _limited():
+            page = file.page(number)
         result = reader.read(page.grey)
     except ImageError as err:
         return refused_page(unit, number, file.of, f"unreadable: {err}", _ms(start_ns))
@@ -119,6 +123,16 @@ def _page(reader: Reader, unit: Unit, number: int, file: "PageFile", annotated: 
 
         write_annotated(page, result, annotated)
     return _done(replace(result, ms=_ms(start_ns)), unit, number, file.of)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Bound what a file can cost: no decoder can be stopped from within, but the system stops the process."""
+    signal.setitimer(signal.ITIMER_PROF, DECODE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _done(result: PageResult, unit: Unit, number: int, of: int) -> PageDone:

@@ -16,7 +16,7 @@ from hwr_export.scanner.form.definition import Form, parse_form
 from hwr_export.scanner.form.results import Alternative, FieldResult, PageResult, Written
 from hwr_export.scanner.page import Grey
 
-DIES, HANGS, FAILS, DIES_ONCE, REFUSED, NO_BACKEND, SLOW = range(1, 8)
+DIES, HANGS, FAILS, DIES_ONCE, REFUSED, NO_BACKEND, SLOW, LIMIT = range(1, 9)
 PLAIN = 100  # from here on, a page is read
 
 FORM = """
@@ -78,6 +78,8 @@ class FakeReader:
         (self.folder / f"read-{time.monotonic_ns()}-{os.getpid()}-{kind}").touch()
         if kind == DIES or (kind == DIES_ONCE and self._first("died")):
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == LIMIT:  # as the system does where decoding takes too much of it
+            os.kill(os.getpid(), signal.SIGPROF)
         if kind == HANGS:
             time.sleep(600)
         if kind == SLOW:

@@ -112,9 +112,16 @@ def test_a_fault_of_ours_is_not_kept_quiet(tmp_path: Path, memory: Path, capsys:
 
 
 def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path, memory: Path) -> None:
-    many = save(tmp_path / "many.tif", PLAIN, fakes.HANGS, PLAIN + 1)
+    many = save(tmp_path / "many.tif", PLAIN, fakes.HANGS, PLAIN + 1, fakes.LIMIT, PLAIN + 2)
     found = said(documents([many], tmp_path / "out", memory, page_s=2.0))
-    assert found == [str(PLAIN), "too-slow: reading it took more than 2 s", str(PLAIN + 1)]
+    assert found == [
+        str(PLAIN),
+        "too-slow: reading it took more than 2 s",
+        str(PLAIN + 1),
+        "too-slow: decoding it took more than 10 s of processor time",
+        str(PLAIN + 2),
+    ]
+    assert times_read(memory).count(fakes.LIMIT) == 1
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,21 @@ def test_a_large_page_of_a_pdf_is_rendered_as_finely_as_a_page_may_be(tmp_path: 
     assert 0.99 * pages.MAX_PIXELS < page.grey.size <= pages.MAX_PIXELS
 
 
+def test_colours_drawn_in_a_pdf_become_luminance(tmp_path: Path) -> None:
+    colours = ((255, 194, 126), (30, 50, 140), (200, 30, 30), (0, 0, 0))
+
+    def drawing(canvas) -> None:
+        for i, colour in enumerate(colours):
+            canvas.setFillColorRGB(*(level / 255 for level in colour))
+            canvas.rect(0, 100 * i, 200, 100, stroke=0, fill=1)
+
+    (tmp_path / "colours.pdf").write_bytes(sheet(drawing, (200, 400)))
+    grey = only(tmp_path / "colours.pdf").grey
+    for i, (red, green, blue) in enumerate(colours):
+        here = grey[len(grey) * (7 - 2 * i) // 8, 100]
+        assert here == pytest.approx(0.299 * red + 0.587 * green + 0.114 * blue, abs=2)
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +256,8 @@ def write_png_header(path: Path, width: int, height: int) -> None:
         (None, "there is no file {path}"),
         (b"", "{path} is empty"),
         (b"what is this", "{path} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)"),
-        (b"%PDF-1.7\n%%EOF", "{path} has no pages, or is damaged or cut off: PDFium cannot open it"),
+        (b"%PDF-1.7\n1 0 obj\n", "{path} is cut off: the end of a PDF is missing"),
+        (b"%PDF-1.7\nstartxref\n0\n%%EOF", "{path} has no pages, or is damaged or cut off: PDFium cannot open it"),
     ],
 )
 def test_what_is_no_page(tmp_path: Path, content: bytes | None, said: str) -> None:
