@@ -42,7 +42,8 @@ CONTROLS = "button, input, progress, [role=textbox], [role=checkbox], img, dialo
 NAMELESS = f"""() => [...document.querySelectorAll('{CONTROLS}')]
   .filter(e => !(e.textContent.trim() && e.tagName === 'BUTTON') && !e.ariaLabel && !e.alt &&
     !(e.labels && e.labels.length) &&
-    !document.getElementById(e.getAttribute('aria-labelledby') ?? '')?.textContent.trim() && e.checkVisibility())
+    !document.getElementById(e.getAttribute('aria-labelledby') ?? '')?.textContent.trim() &&
+    e.checkVisibility() && !e.closest('[aria-hidden=true]'))
   .map(e => e.outerHTML)"""
 
 
@@ -318,6 +319,15 @@ def test_the_page_is_looked_at_closely(review: Served, windows: Window) -> None:
     assert pane["y"] <= mark["y"] <= pane["y"] + pane["height"]
     press(page, "PageUp")
     assert whole.bounding_box()["width"] == narrow
+    assert page.locator("#loupe").is_hidden()
+    page.set_viewport_size(
+        {"width": 420, "height": 800}
+    )  # where boxes are small, the one under the cursor is shown twice
+    page.locator("#loupe").wait_for()
+    before = page.locator("#closely").evaluate("image => image.style.left")
+    press(page, "Home")
+    assert page.locator("#closely").evaluate("image => image.style.left") != before
+    page.set_viewport_size({"width": 1280, "height": 800})
     press(page, "?")
     page.get_by_role("dialog", name="Keys").wait_for()
     press(page, "Escape")
@@ -360,7 +370,7 @@ def test_names_of_files_are_text(desk: Opened, windows: Window, results: Path) -
         page = windows(review)
         see(page, "Customer number")
         assert page.locator("#page-name").inner_text() == odd.name
-        assert page.locator("img").count() == 2
+        assert page.locator("img").count() == 3
 
 
 def test_an_ended_review_is_said(desk: Opened, windows: Window) -> None:
