@@ -82,11 +82,18 @@ def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
         grey: uint8 (H, W), dark ink on light paper or light on dark.
     """
     crop = _ink(grey)
-    if crop is None:
-        return None
-    scale = min(height * INK_SHARE / crop.shape[0], width * INK_SHARE / crop.shape[1])
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    image = Image.fromarray(crop)
+    return None if crop is None else framed(crop, height, width)
+
+
+def framed(ink: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return one character's ink as the model takes it: scaled to its share of the frame, its mass in the middle.
+
+    Args:
+        ink: uint8 (H, W), 0 on paper and 255 in the middle of a stroke, cut to the box of what is clearly ink.
+    """
+    scale = min(height * INK_SHARE / ink.shape[0], width * INK_SHARE / ink.shape[1])
+    size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
+    image = Image.fromarray(ink)
     if image.size != size:
         # Box filtering when shrinking (reducing_gap off) keeps thin strokes; bicubic would ring.
         image = image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
@@ -151,10 +158,10 @@ def _otsu(values: npt.NDArray[np.int32]) -> float:
 
 def _centred(glyph: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Place a glyph so that its centre of mass is in the middle of the frame, as far as it fits."""
-    rows, columns = np.indices(glyph.shape)
-    mass = max(1.0, float(glyph.sum()))
-    top = round(height / 2 - float((rows * glyph.astype(np.float64)).sum()) / mass - 0.5)
-    left = round(width / 2 - float((columns * glyph.astype(np.float64)).sum()) / mass - 0.5)
+    rows, columns = glyph.sum(axis=1, dtype=np.int64), glyph.sum(axis=0, dtype=np.int64)
+    mass = max(1.0, float(rows.sum()))
+    top = round(height / 2 - float(rows @ np.arange(len(rows))) / mass - 0.5)
+    left = round(width / 2 - float(columns @ np.arange(len(columns))) / mass - 0.5)
     top = min(max(0, top), height - glyph.shape[0])
     left = min(max(0, left), width - glyph.shape[1])
     frame = np.zeros((height, width), dtype=np.uint8)

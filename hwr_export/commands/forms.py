@@ -1,5 +1,7 @@
 """A form's definition -> the sheet to print, its preview, what is in it: the group `form`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hwr_export.errors import FormError, UsageError
 
 @click.group()
 def form() -> None:
-    """Make forms that can be read: the sheet to print, its preview, a check of the definition."""
+    """Make forms that can be read: sheets to print, their previews, checks."""
 
 
 @form.command()
@@ -30,7 +32,8 @@ def make(definition: Path, out: Path, as_json: bool) -> None:
 
         _named(out, ".pdf")
         found = load_form(definition)
-        contents = {out: sheet_pdf(found)}
+        with _about(definition):
+            contents = {out: sheet_pdf(found)}
         beside = out.with_suffix(".yaml")
         if beside.resolve() == definition.resolve():
             beside = definition
@@ -67,7 +70,9 @@ def preview(definition: Path, out: Path, dpi: float) -> None:
         from hwr_export.scanner.form.sheet import preview_png
 
         _named(out, ".png")
-        picture = preview_png(load_form(definition), dpi)
+        found = load_form(definition)
+        with _about(definition):
+            picture = preview_png(found, dpi)
         write_atomic(out, picture)
     print_table(("file", "bytes"), [(str(out), f"{len(picture):,}")])
 
@@ -80,14 +85,12 @@ def check(definition: Path, as_json: bool) -> None:
     with quiet_stdout():
         from hwr_export.scanner.form.definition import load_form
         from hwr_export.scanner.form.layout import lay_out
-        from hwr_export.scanner.form.printed import texts
+        from hwr_export.scanner.form.printed import compose
 
         found = load_form(definition)
         layout = lay_out(found)
-        try:
-            texts(found, layout)
-        except FormError as err:
-            raise FormError(f"{definition}: {err}") from err
+        with _about(definition):
+            compose(found, layout)
     fields = [_described(place) for place in layout.places]
     if as_json:
         marks = [mark.id for mark in layout.marks]
@@ -176,6 +179,14 @@ def calibrate(
         for t in chosen
     ]
     print_table(columns, rows, title=f"{opened[0].path}: at most {bound:.2%} wrong, {confidence:.0%} confidence")
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FormError as err:
+        raise FormError(f"{path}: {err}") from err
 
 
 def _named(out: Path, suffix: str) -> None:

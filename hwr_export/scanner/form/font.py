@@ -3,8 +3,8 @@
 Bitstream Vera, which comes with reportlab: the letters of Western Europe. Other characters are refused, never left out.
 """
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 from hwr_export.errors import FormError
@@ -22,10 +22,11 @@ def width_mm(text: str, size: float, bold: bool = False) -> float:
     Raises:
         FormError: the font does not have one of its characters.
     """
+    name = BOLD if bold else REGULAR
+    characters = _characters(name)
     from reportlab.pdfbase.pdfmetrics import stringWidth
 
-    name = BOLD if bold else REGULAR
-    if strange := sorted(set(text) - _characters(name)):
+    if strange := sorted(set(text) - characters):
         raise FormError(
             f"{strange[0]!r} in {text[:60]!r} cannot be printed: the sheet's font has the letters of Western Europe"
         )
@@ -33,43 +34,55 @@ def width_mm(text: str, size: float, bold: bool = False) -> float:
 
 
 def broken(
-    text: str, sizes: tuple[float, ...], width: float | None, bold: bool = False
+    text: str, sizes: Sequence[Sequence[float]], width: float | None, bold: bool = False
 ) -> Iterator[tuple[float, tuple[str, ...]]]:
-    """Yield sizes in points with the text's lines, few lines and large letters first, none wider than `width` mm."""
-    words = text.split(" ")
-    for count in range(1, min(MOST_LINES, len(words)) + 1):
-        lines = _split(words, count, bold)
-        widest = max(width_mm(line, 1.0, bold) for line in lines)
-        for size in sizes:
-            if width is None or widest * size <= width:
-                yield size, lines
+    """Yield sizes in points with the text's lines, none wider than `width` mm: the best way to print it first.
+
+    Args:
+        text: words with single spaces.
+        sizes: ranges of sizes; the text is broken into lines before a later range is taken.
+        width: of the lines, or None where that is looked at elsewhere.
+        bold: in heavy letters.
+    """
+    counts = range(1, min(MOST_LINES, text.count(" ") + 1) + 1)
+    for some in sizes:
+        for count in counts:
+            lines = _split(text, count, bold)
+            widest = max(width_mm(line, 1.0, bold) for line in lines)
+            yield from ((size, lines) for size in some if width is None or widest * size <= width)
 
 
-def _split(words: list[str], count: int, bold: bool) -> tuple[str, ...]:
-    """Return the words in so many lines, the widest of them as narrow as can be."""
+@lru_cache(maxsize=256)
+def _split(text: str, count: int, bold: bool) -> tuple[str, ...]:
+    """Return a text in so many lines or fewer, the widest of them as narrow as can be, to a thousandth."""
     if count == 1:
-        return (" ".join(words),)
-    # The narrowest width that does: a line takes the words that fit, and widths are those of runs of words.
-    runs = sorted(
-        {width_mm(" ".join(words[i:j]), 1.0, bold) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
-    )
-    for width in runs:
-        lines = _filled(words, width + 1e-9, bold)
-        if lines is not None and len(lines) <= count:
-            return lines
-    return (" ".join(words),)
-
-
-def _filled(words: list[str], width: float, bold: bool) -> tuple[str, ...] | None:
-    lines: list[str] = []
-    for word in words:
-        if lines and width_mm(f"{lines[-1]} {word}", 1.0, bold) <= width:
-            lines[-1] += f" {word}"
-        elif width_mm(word, 1.0, bold) <= width:
-            lines.append(word)
+        return (text,)
+    words = text.split(" ")
+    widths = [width_mm(word, 1.0, bold) for word in words]
+    space = width_mm(" ", 1.0, bold)
+    least, most = max(widths), sum(widths) + space * (len(words) - 1)
+    lines = [words]
+    while most - least > 0.001 * most:
+        tried = _filled(words, widths, space, (least + most) / 2)
+        if len(tried) <= count:
+            lines, most = tried, (least + most) / 2
         else:
-            return None
-    return tuple(lines)
+            least = (least + most) / 2
+    return tuple(" ".join(line) for line in lines)
+
+
+def _filled(words: list[str], widths: list[float], space: float, width: float) -> list[list[str]]:
+    """Return words in lines, each as full as a width allows."""
+    lines: list[list[str]] = []
+    left = 0.0
+    for word, wide in zip(words, widths, strict=True):
+        if lines and wide + space <= left:
+            lines[-1].append(word)
+            left -= wide + space
+        else:
+            lines.append([word])
+            left = width - wide
+    return lines
 
 
 @cache

@@ -50,6 +50,10 @@ class Rect:
         """Return it with `by` mm more on every side."""
         return Rect(self.x - by, self.y - by, self.width + 2 * by, self.height + 2 * by)
 
+    def contains(self, other: "Rect") -> bool:
+        across = self.x <= other.x and other.right <= self.right
+        return across and self.y <= other.y and other.bottom <= self.bottom
+
     def overlaps(self, other: "Rect") -> bool:
         return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
 
@@ -81,6 +85,8 @@ class Layout:
     marks: tuple[Mark, ...]  # four, in the order of CORNERS, or none
     places: tuple[Place, ...]  # in the order of the form's fields
     code: tuple[int, int, int, int]
+    form: str  # its id
+    version: int
     # Middle of the black rule that a sheet without marks has around it, where all of its fields lie within. A help, not
     # a promise: of a form that others printed, the boxes alone are sure.
     frame: Rect | None = None
@@ -96,12 +102,18 @@ def lay_out(form: Form) -> Layout:
     marks = _marks(form, code) if form.marks.kind == "aruco" else ()
     places = tuple(_place(field, form.box) for field in form.fields)
     _check(form, marks, places)
-    return Layout(form.page.width, form.page.height, marks, places, code, None if marks else _frame(form, places))
+    frame = None if marks else _frame(form, places)
+    return Layout(form.page.width, form.page.height, marks, places, code, form.id, form.version, frame)
 
 
 def form_code(form: Form) -> tuple[int, int, int, int]:
     """Return the numbers in the four corners that tell a form and its version: any three of them give the fourth."""
-    digest = hashlib.sha256(f"{form.id} {form.version}".encode()).digest()
+    return code_of(form.id, form.version)
+
+
+def code_of(form: str, version: int) -> tuple[int, int, int, int]:
+    """Return `form_code` of the form that has an id."""
+    digest = hashlib.sha256(f"{form} {version}".encode()).digest()
     first, second, third = (int.from_bytes(digest[4 * i : 4 * i + 4], "big") % CODE_VALUES for i in range(3))
     return first, second, third, -(first + second + third) % CODE_VALUES
 
@@ -123,11 +135,7 @@ def quiet_mm(size: float) -> float:
 def _frame(form: Form, places: tuple[Place, ...]) -> Rect | None:
     frame = Rect(0, 0, form.page.width, form.page.height).grown(-form.marks.margin)
     inside = frame.grown(-FRAME_MM / 2 - TEXT_CLEAR_MM)
-    areas = [place.area for place in places]
-    fits = all(
-        a.x >= inside.x and a.y >= inside.y and a.right <= inside.right and a.bottom <= inside.bottom for a in areas
-    )
-    return frame if fits else None
+    return frame if all(inside.contains(place.area) for place in places) else None
 
 
 def _place(field: FormField, usual: BoxSize) -> Place:

@@ -7,6 +7,7 @@ handwritten digit, and columns that the template joins become one field. What la
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from hwr_export.errors import FormError
 from hwr_export.labels import DIGITS
-from hwr_export.scanner.form.definition import MOST_FIELDS, Form, PrintedText
+from hwr_export.scanner.form.definition import MOST_FIELDS, Form, PrintedText, dump_form, parse_form
 from hwr_export.scanner.form.font import ASCENT, DESCENT, MM_PER_POINT, width_mm
 from hwr_export.scanner.form.layout import TEXT_CLEAR_MM, lay_out
 from hwr_export.scanner.form.omrchecker_template import (
@@ -26,7 +27,7 @@ from hwr_export.scanner.form.omrchecker_template import (
     questions_of,
     read_template,
 )
-from hwr_export.scanner.form.printed import LABEL_SIZES, Sheet, lines_of, texts
+from hwr_export.scanner.form.printed import LABEL_SIZES, Sheet, compose, lines_of
 from hwr_export.spec import first_problem
 
 DIGIT_WIDTH_MM, DIGIT_HEIGHT_MM = 5.0, 7.0
@@ -71,6 +72,7 @@ def import_template(path: Path, form_id: str, page_width: float = 210.0) -> Impo
         _tell(template, questions, notes)
         groups = _grouped(template, questions, notes)
         form = _fitted(template, groups, form_id, page_width, notes)
+        parse_form(dump_form(form).encode(), "its form")
     except FormError as err:
         raise FormError(f"{path}: {err}") from err
     return Imported(form, tuple(Unmapped(", ".join(places), what) for what, places in notes.found.items()))
@@ -181,7 +183,7 @@ class _Page:
             form = Form.model_validate({"schema": 1, "id": form_id, "page": page, "fields": fields})
         except ValidationError as err:
             raise FormError(first_problem(err)) from err
-        texts(form, lay_out(form))
+        compose(form, lay_out(form))
         return form
 
     def mm(self, x: float, y: float) -> tuple[float, float]:
@@ -189,7 +191,7 @@ class _Page:
 
     def size(self, q: Question, room: float) -> float:
         """Return a box's side, mm, which leaves the boxes around it their distance."""
-        side = min(room, *((gap * self.scale - APART_MM) for gap in (q.gap, q.pitch) if gap))
+        side = min([room, *(gap * self.scale - APART_MM for gap in (q.gap, q.pitch) if gap)])
         if side < LEAST_MM:
             raise FormError(
                 f"the bubbles of {q.label!r} lie so near to each other that boxes would be {side:.1f} mm wide, "
@@ -243,15 +245,15 @@ class _Page:
 def _labelled(form: Form, page: _Page, groups: list[Group], notes: Notes) -> Form:
     """Return the form with the names of its fields and of the values printed beside them, where there is room."""
     sheet = Sheet(lay_out(form))
-    sheet.put(texts(form, lay_out(form)))
+    sheet.put(compose(form, lay_out(form)).texts)
     printed: list[PrintedText] = []
+    unprinted: dict[str, list[str]] = {}
 
     def put(q: Question, text: str, ways: Iterator[PrintedText]) -> None:
-        for way in ways:
-            if sheet.put(lines_of(way)):
-                printed.append(way)
-                return
-        notes.add(f"fieldBlocks.{q.block}", f"no room to print {text!r}")
+        try:
+            printed.append(next(way for way in ways if sheet.put(lines_of(way))))
+        except (StopIteration, FormError):  # no room, or not in the font
+            unprinted.setdefault(q.block, []).append(text)
 
     for name, run in groups:
         q = run[0]
@@ -269,11 +271,14 @@ def _labelled(form: Form, page: _Page, groups: list[Group], notes: Notes) -> For
             continue
         for value, (x, y) in middles:
             put(q, value, _left_of(value, x - half, y) if q.vertical else _above(value, x, y - half, centred=True))
+    for block, missing in unprinted.items():
+        shown = ", ".join(missing[:8]) + (" ..." if len(missing) > 8 else "")
+        notes.add(f"fieldBlocks.{block}", f"there is no room to print {shown}")
     return form.model_copy(update={"texts": tuple(printed)})
 
 
 def _above(text: str, x: float, y: float, centred: bool = False) -> Iterator[PrintedText]:
-    for size in LABEL_SIZES:
+    for size in chain(*LABEL_SIZES):
         left = x - width_mm(text, size) / 2 if centred else x
         yield PrintedText(
             text=text, x=_mm(max(0.0, left)), y=_mm(max(0.0, y - TEXT_CLEAR_MM - 0.02 - _height(size))), size=size
@@ -281,7 +286,7 @@ def _above(text: str, x: float, y: float, centred: bool = False) -> Iterator[Pri
 
 
 def _left_of(text: str, x: float, y: float) -> Iterator[PrintedText]:
-    for size in LABEL_SIZES:
+    for size in chain(*LABEL_SIZES):
         left = x - TEXT_CLEAR_MM - 0.02 - width_mm(text, size)
         yield PrintedText(text=text, x=_mm(max(0.0, left)), y=_mm(max(0.0, y - _height(size) / 2)), size=size)
 

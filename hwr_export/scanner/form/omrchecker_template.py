@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[tuple[str, ...], Direction]] = {
 EMPTY = 'left out: a field in which nothing is written has the value ""'
 _RANGE = re.compile(r"([^.\d]+)(\d{1,6})\.{2,3}(\d{1,6})")
 Positive = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+Label = Annotated[str, Field(min_length=1, max_length=100)]
 Size = tuple[Annotated[Positive, Field(ge=1)], Annotated[Positive, Field(ge=1)]]
 
 
@@ -39,7 +40,7 @@ class Loose(BaseModel):
 
 
 class Kind(Loose):
-    values: tuple[str, ...] = Field(alias="bubbleValues", min_length=1, max_length=100)
+    values: tuple[Label, ...] = Field(alias="bubbleValues", min_length=1, max_length=100)
     direction: Direction
 
 
@@ -47,9 +48,9 @@ class Block(Loose):
     origin: tuple[Positive, Positive]
     bubbles_gap: Positive = Field(alias="bubblesGap")
     labels_gap: Positive | tuple[Positive, ...] = Field(alias="labelsGap")
-    labels: tuple[str, ...] = Field(alias="fieldLabels", min_length=1)
+    labels: tuple[Label, ...] = Field(alias="fieldLabels", min_length=1)
     kind: str | None = Field(None, validation_alias=AliasChoices("fieldType", "bubbleFieldType"))
-    values: tuple[str, ...] | None = Field(None, alias="bubbleValues", min_length=1, max_length=100)
+    values: tuple[Label, ...] | None = Field(None, alias="bubbleValues", min_length=1, max_length=100)
     direction: Direction | None = None
     bubble: Size | None = Field(None, alias="bubbleDimensions")
     empty: str | None = Field(None, alias="emptyValue")
@@ -61,10 +62,10 @@ class Template(Loose):
     bubble: Size = Field(alias="bubbleDimensions")
     # Blocks are looked at one by one: one that is of another kind is told, and the others are taken.
     blocks: dict[str, dict[str, Any]] = Field(alias="fieldBlocks", min_length=1)
-    joined: dict[str, tuple[str, ...]] = Field({}, alias="customLabels")
+    joined: dict[Label, tuple[Label, ...]] = Field({}, alias="customLabels")
     kinds: dict[str, Kind] = Field({}, alias="customBubbleFieldTypes")
     steps: tuple[dict[str, Any], ...] = Field((), alias="preProcessors")
-    columns: tuple[str, ...] | dict[str, Any] = Field((), alias="outputColumns")
+    columns: tuple[Label, ...] | dict[str, Any] = Field((), alias="outputColumns")
     empty: str = Field("", alias="emptyValue")
     offset: tuple[float, float] = Field((0.0, 0.0), alias="fieldBlocksOffset")
 
@@ -131,15 +132,17 @@ def questions_of(template: Template, notes: Notes) -> list[Question]:
     Raises:
         FormError: there are none, or too many.
     """
-    found: list[Question] = []
+    found: dict[str, Question] = {}
     for name, raw in template.blocks.items():
         for question in _questions(template, name, raw, notes):
-            found.append(question)
+            if question.label in found:
+                notes.add(f"fieldBlocks.{name}", f"the label {question.label!r} is left out, since it is there already")
+            found.setdefault(question.label, question)
             if len(found) > MOST_FIELDS:
                 raise FormError(f"it has more than {MOST_FIELDS:,} labels, which do not fit a page")
     if not found:
         raise FormError(f"no block of bubbles is in it that can be taken: {'; '.join(notes.found)}")
-    return found
+    return list(found.values())
 
 
 def expanded(text: str) -> list[str]:
@@ -161,7 +164,7 @@ def _questions(template: Template, name: str, raw: dict[str, Any], notes: Notes)
     where = f"fieldBlocks.{name}"
     detection = raw.get("fieldDetectionType", "BUBBLES_THRESHOLD")
     if detection != "BUBBLES_THRESHOLD":
-        notes.add(where, f"left out: fields of the kind {detection} are not imported")
+        notes.add(where, f"left out: blocks of the kind {detection} are not imported")
         return
     try:
         block = Block.model_validate(raw)

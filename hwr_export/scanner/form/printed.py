@@ -1,10 +1,10 @@
-"""A form and its layout -> every text that is printed, where, how large: title, labels, hints, currencies, small print.
+"""A form and its layout -> what is printed besides boxes and marks, and where: title, labels, hints, small print.
 
 No text lies on a box, a mark, the frame or another text, and black text keeps `TEXT_CLEAR_MM` from all boxes: it is
 made smaller and broken into lines until it fits, and a form whose texts do not fit is refused.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,17 @@ from hwr_export.scanner.form.fields import AmountField, CheckboxField, DateField
 from hwr_export.scanner.form.font import ASCENT, DESCENT, LEADING, MM_PER_POINT, broken, width_mm
 from hwr_export.scanner.form.layout import FRAME_MM, TEXT_CLEAR_MM, Layout, Place, Rect, quiet_mm
 
-TITLE_SIZES = (15.0, 14.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.0)
-LABEL_SIZES = (8.0, 7.5, 7.0, 6.5, 6.0, 5.5)
-SMALL_SIZES = (6.0, 5.5, 5.0)
+# Sizes in points; a text is broken into lines before the second range is taken.
+TITLE_SIZES = ((15.0, 14.0, 13.0, 12.0, 11.0), (10.0, 9.0, 8.0))
+LABEL_SIZES = ((8.0, 7.5, 7.0, 6.5), (6.0, 5.5))
+SMALL_SIZES = ((6.0, 5.5, 5.0),)
+LABEL, SMALLEST = LABEL_SIZES[0][0], LABEL_SIZES[-1][-1]
 HINT_SIZE = 6.0
 EDGE_MM = 4.0  # nothing is printed nearer to the paper's edge
 BESIDE_MM = 1.8  # between a box and what is printed on its right
 HINT_MM = 0.6  # between a box and the hint below it
+BAR_MM = 0.5  # height of a tinted rule under a heading
+UNDER_MM = 0.9  # from a heading to its rule
 START_MM = 4.0  # of a label's beginning, which other labels leave free
 MIDDLE = 0.36  # of the size: from the middle of capitals down to their baseline
 
@@ -49,6 +53,14 @@ class Text:
         )
 
 
+@dataclass(frozen=True)
+class Printed:
+    """All texts, and tinted rules under headings."""
+
+    texts: tuple[Text, ...]
+    bars: tuple[Rect, ...]
+
+
 Lines = tuple[Text, ...]
 
 
@@ -57,6 +69,7 @@ class Sheet:
 
     def __init__(self, layout: Layout) -> None:
         self.texts: list[Text] = []
+        self.bars: list[Rect] = []
         self._page = Rect(0, 0, layout.width, layout.height).grown(-EDGE_MM)
         self._taken = _rows(
             [mark.rect.grown(quiet_mm(mark.rect.width)) for mark in layout.marks]
@@ -64,36 +77,40 @@ class Sheet:
             + list(frame_rules(layout.frame))
         )
 
-    def put(self, lines: Lines, also: Iterable[Rect] = (), but: Rect | None = None) -> bool:
+    def put(self, lines: Lines, also: Sequence[Rect] = (), but: Rect | None = None, bar_mm: float = 0.0) -> bool:
         """Print lines if there is room for them, and tell whether there was.
 
         Args:
-            lines: texts that do not overlap.
+            lines: texts that do not lie on each other.
             also: what has to stay free besides what is taken.
             but: what may be lain on, though it is taken.
+            bar_mm: length of the rule below them, 0 for none.
         """
+        rects = [line.rect for line in lines]
+        bars = []
+        if bar_mm and lines:
+            bars = [Rect(lines[0].x, max(r.bottom for r in rects) + UNDER_MM, bar_mm, BAR_MM)]
         taken = np.concatenate([self._taken, _rows(also)])
         if but is not None:
             taken = taken[~(taken == _rows([but])).all(axis=1)]
-        rects = [line.rect for line in lines]
-        page = self._page
-        for r in rects:
-            if r.x < page.x or r.y < page.y or r.right > page.right or r.bottom > page.bottom:
-                return False
-            if _overlap(r, taken).any():
-                return False
-        self._taken = np.concatenate([self._taken, _rows(rects)])
+        if not all(self._page.contains(r) and not _overlap(r, taken).any() for r in rects + bars):
+            return False
+        self._taken = np.concatenate([self._taken, _rows(rects + bars)])
         self.texts.extend(lines)
+        self.bars.extend(bars)
         return True
 
-    def put_first(self, ways: Iterable[Lines], also: Iterable[Rect] = ()) -> bool:
+    def put_first(self, ways: Iterable[Lines], also: Sequence[Rect] = ()) -> bool:
         """Print the first of several ways for which there is room."""
-        also = list(also)
         return any(self.put(lines, also) for lines in ways)
 
+    @property
+    def printed(self) -> Printed:
+        return Printed(tuple(self.texts), tuple(self.bars))
 
-def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
-    """Return all that is printed in letters.
+
+def compose(form: Form, layout: Layout) -> Printed:
+    """Return all that is printed besides boxes and marks.
 
     Raises:
         FormError: something does not fit, or has characters that the fonts do not have.
@@ -101,7 +118,7 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
     sheet = Sheet(layout)
     # What has one place alone comes first.
     for text in form.texts:
-        if not sheet.put(lines_of(text)):
+        if not sheet.put(lines_of(text), bar_mm=text.rule):
             raise FormError(
                 f"the text {_short(text.text)!r} at ({text.x:g}, {text.y:g}) mm lies on a field, a mark or another "
                 f"text, or within {EDGE_MM:g} mm of the paper's edge; move it, or make it smaller"
@@ -113,7 +130,9 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
                 "leave more room on its right"
             )
     room = _room(layout)
-    if form.title and not sheet.put_first(_title(form.title, room)):
+    # The rule under the title is for the looks: it is left out before the title is made smaller.
+    title = " ".join(form.title.split())
+    if title and not any(sheet.put(lines, bar_mm=room.width) or sheet.put(lines) for lines in _title(title, room)):
         raise FormError(
             f"the title does not fit into the {room.width:.0f} mm at the head of the page: "
             "shorten it, or move down what lies there"
@@ -127,7 +146,7 @@ def texts(form: Form, layout: Layout) -> tuple[Text, ...]:
     for place in layout.places:
         if isinstance(place.field, DateField):
             sheet.put(_hints(place, place.field), but=place.area.grown(TEXT_CLEAR_MM))
-    return tuple(sheet.texts)
+    return sheet.printed
 
 
 def lines_of(text: PrintedText) -> Lines:
@@ -161,11 +180,11 @@ def _rows(rects: Iterable[Rect]) -> npt.NDArray[np.float64]:
 
 def _overlap(rect: Rect, rows: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     left, top, right, bottom = rows.T
-    return (rect.x < right) & (left < rect.right) & (rect.y < bottom) & (top < rect.bottom)
+    return np.asarray((rect.x < right) & (left < rect.right) & (rect.y < bottom) & (top < rect.bottom), dtype=np.bool_)
 
 
 def _short(text: str) -> str:
-    line = text.split("\n")[0]
+    line = text.split("\n", maxsplit=1)[0]
     return line if len(line) <= 40 else line[:37] + "..."
 
 
@@ -174,7 +193,7 @@ def _room(layout: Layout) -> Rect:
     if layout.marks:
         mark = layout.marks[0].rect
         x = mark.right + quiet_mm(mark.width) + 2.5
-        return Rect(x, mark.y, layout.width - 2 * x, layout.height - 2 * mark.y)
+        return Rect(x, mark.y, max(0.0, layout.width - 2 * x), layout.height - 2 * mark.y)
     if layout.frame:
         return layout.frame.grown(-3.0)
     return Rect(0, 0, layout.width, layout.height).grown(-10.0)
@@ -205,7 +224,7 @@ def _put_labels(sheet: Sheet, layout: Layout) -> None:
             where = "on its right" if isinstance(place.field, CheckboxField) else "above it"
             raise FormError(
                 f"the label of the field {place.field.name!r} does not fit, not even in letters of "
-                f"{LABEL_SIZES[-1]:g} pt: shorten it, or leave more room {where}"
+                f"{SMALLEST:g} pt: shorten it, or leave more room {where}"
             )
 
 
@@ -215,7 +234,7 @@ def _label(place: Place) -> str:
 
 
 def _start(place: Place) -> Rect:
-    height = (ASCENT + DESCENT) * LABEL_SIZES[-1] * MM_PER_POINT
+    height = (ASCENT + DESCENT) * SMALLEST * MM_PER_POINT
     area = place.area
     if isinstance(place.field, CheckboxField):
         return Rect(area.right + BESIDE_MM, area.y + (area.height - height) / 2, START_MM, height)
@@ -237,7 +256,7 @@ def _labels(label: str, place: Place) -> Iterator[Lines]:
 
 def _currency(place: Place) -> Lines:
     assert isinstance(place.field, AmountField)
-    size, area = LABEL_SIZES[0], place.area
+    size, area = LABEL, place.area
     baseline = area.y + area.height / 2 + MIDDLE * size * MM_PER_POINT
     return (Text(place.field.currency, area.right + BESIDE_MM, baseline, size),)
 
@@ -246,8 +265,15 @@ def _hints(place: Place, field: DateField) -> Lines:
     """Return the letters of a date's order, each below its box; below a line, in a row."""
     baseline = place.area.bottom + HINT_MM + ASCENT * HINT_SIZE * MM_PER_POINT
     if field.boxes is None:
-        return (Text(" ".join(field.order), place.area.x + 1.0, baseline, HINT_SIZE, tint=True),)
+        return (Text(" ".join(field.order), place.area.x + 1.0, baseline, HINT_SIZE, bold=True, tint=True),)
     return tuple(
-        Text(letter, box.x + (box.width - width_mm(letter, HINT_SIZE)) / 2, baseline, HINT_SIZE, tint=True)
+        Text(
+            letter,
+            box.x + (box.width - width_mm(letter, HINT_SIZE, bold=True)) / 2,
+            baseline,
+            HINT_SIZE,
+            bold=True,
+            tint=True,
+        )
         for letter, box in zip(field.order, place.boxes, strict=True)
     )

@@ -14,7 +14,7 @@ from hwr_export.scanner.form.definition import Form
 from hwr_export.scanner.form.fields import AmountField
 from hwr_export.scanner.form.font import BOLD, MM_PER_POINT, REGULAR
 from hwr_export.scanner.form.layout import MARK_MODULES, Layout, Mark, Place, lay_out
-from hwr_export.scanner.form.printed import Text, frame_rules, texts
+from hwr_export.scanner.form.printed import Text, compose, frame_rules
 
 TINT = (255, 194, 126)  # red, green, blue of boxes, decimal points and hints
 TINT_GREY = 204  # of the tint on a grey scan of white paper: 0.299 R + 0.587 G + 0.114 B
@@ -32,7 +32,7 @@ def sheet_pdf(form: Form) -> bytes:
     from reportlab.pdfgen.canvas import Canvas
 
     layout = lay_out(form)
-    printed = texts(form, layout)
+    printed = compose(form, layout)
     file = io.BytesIO()
     canvas = Canvas(file, pagesize=(_points(layout.width), _points(layout.height)), invariant=1, pageCompression=1)
     canvas.setTitle(form.title or form.id)
@@ -44,8 +44,10 @@ def sheet_pdf(form: Form) -> bytes:
     canvas.translate(0, -layout.height)
     for place in layout.places:
         _draw_boxes(canvas, place)
+    for bar in printed.bars:
+        canvas.rect(bar.x, bar.y, bar.width, bar.height, stroke=0, fill=1)
     _draw_black(canvas, layout)
-    for text in printed:
+    for text in printed.texts:
         _draw_text(canvas, text)
     canvas.showPage()
     canvas.save()
@@ -53,7 +55,10 @@ def sheet_pdf(form: Form) -> bytes:
 
 
 def preview_png(form: Form, dpi: float = 100) -> bytes:
-    """Return the printed sheet as a colour image.
+    """Return the printed sheet as a colour image, PNG.
+
+    The page fills the image of whole pixels exactly: x mm lie at x / page width * image width - 0.5, whole coordinates
+    being pixels' centres.
 
     Raises:
         FormError: as `sheet_pdf`, or the image would be too large.
