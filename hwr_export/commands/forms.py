@@ -161,11 +161,11 @@ def calibrate(
 
         found, pages = load_results(results)
         opened = [Release.open(path) for path in releases]
-        chosen = run(found, pages, load_truth(truth), opened, bound, confidence)
+        chosen, without = run(found, pages, load_truth(truth), opened, bound, confidence)
     if as_json:
-        print_json({"schema": 1, "thresholds": [t.model_dump(mode="json") for t in chosen]})
+        print_json({"schema": 1, "thresholds": [t.model_dump(mode="json") for t in chosen], "without": without})
         return
-    columns = ("fields", "accepted from", "pages", "fields", "accepted", "wrong", "at most wrong")
+    columns = ("fields", "accepted from", "pages", "of them", "accepted", "wrong", "at most wrong")
     rows = [
         (
             t.family,
@@ -178,7 +178,9 @@ def calibrate(
         )
         for t in chosen
     ]
-    print_table(columns, rows, title=f"{opened[0].path}: at most {bound:.2%} wrong, {confidence:.0%} confidence")
+    print_table(columns, rows, title=f"At most {bound:.2%} of the accepted are wrong, with {confidence:.0%} confidence")
+    for line in without:
+        click.echo(f"Left to a person: {line}")
 
 
 @contextmanager

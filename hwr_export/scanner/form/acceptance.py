@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from hwr_export.errors import ReleaseError, UsageError
-from hwr_export.release import ACCEPTANCE, FP32, Release
+from hwr_export.errors import ReleaseError
+from hwr_export.release import ACCEPTANCE, Release
 from hwr_export.scanner.form.fields import CheckboxField, FormField
 from hwr_export.spec import Strict, first_problem
 from hwr_export.statistics import rate_upper_bound
@@ -43,9 +43,6 @@ class Threshold(Strict):
     """From which probability on fields of a family are accepted, and what shows that this holds the bound."""
 
     family: Family
-    models: tuple[str, ...] = Field(
-        max_length=8, description="sha256 of the float32 ONNX files of the models that read such fields together."
-    )
     least: float = Field(ge=0, le=1)
     pages: int = Field(ge=0)
     fields: int = Field(ge=0, description="Of that family on those pages.")
@@ -59,21 +56,14 @@ class Threshold(Strict):
 
 
 class Acceptance(Strict):
-    """`acceptance.json`. A field whose family or models are in no threshold is left to a person."""
+    """`acceptance.json`. A field whose family has no threshold is left to a person."""
 
     schema_: Literal[1] = Field(1, alias="schema")
-    thresholds: tuple[Threshold, ...] = Field(max_length=64)
+    thresholds: tuple[Threshold, ...] = Field(max_length=8)
 
-    def with_(self, thresholds: Sequence[Threshold]) -> "Acceptance":
-        """Return it with thresholds in the place of those of the same family and models."""
-        new = {(t.family, frozenset(t.models)) for t in thresholds}
-        kept = [t for t in self.thresholds if (t.family, frozenset(t.models)) not in new]
-        return Acceptance(thresholds=(*kept, *thresholds))
-
-    def least(self, family: Family, models: tuple[str, ...]) -> float | None:
-        """Return from which probability such fields are accepted, None where that was never found out."""
-        known = (t.least for t in self.thresholds if t.family == family and set(t.models) == set(models))
-        return next(known, None)
+    def least(self, family: Family) -> float | None:
+        """Return from which probability on such fields are accepted, None where that was never found out."""
+        return next((t.least for t in self.thresholds if t.family == family), None)
 
 
 @dataclass(frozen=True)
@@ -103,21 +93,14 @@ def load_acceptance(release: Release) -> Acceptance | None:
         ) from err
 
 
-def model_id(release: Release) -> str:
-    """Return what tells one model from another: the hash of the file that all others are made from."""
-    return release.onnx(FP32).sha256
-
-
-def readers_of(field: FormField, label_sets: Sequence[str]) -> tuple[int, ...]:
-    """Return which models read a field: all that know every character that may stand in it."""
+def reader_of(field: FormField, label_sets: Sequence[str]) -> int | None:
+    """Return which of some models reads a field: the first that knows every character that may stand in it."""
     if isinstance(field, CheckboxField):
-        return ()
-    return tuple(i for i, labels in enumerate(label_sets) if set(field.alphabet) <= set(labels))
+        return None
+    return next((i for i, labels in enumerate(label_sets) if set(field.alphabet) <= set(labels)), None)
 
 
-def choose(
-    family: Family, models: tuple[str, ...], judged: Judged, bound: float = BOUND, confidence: float = CONFIDENCE
-) -> Threshold | None:
+def choose(family: Family, judged: Judged, bound: float = BOUND, confidence: float = CONFIDENCE) -> Threshold | None:
     """Return the lowest threshold whose error is shown to be at most `bound`; None where none is, on so few pages."""
     order = np.argsort(-judged.confidence, kind="stable")
     shares = np.arange(STRICTEST, 1 + STEP / 2, STEP)
@@ -135,7 +118,6 @@ def choose(
             break
         found = Threshold(
             family=family,
-            models=models,
             least=least,
             pages=pages,
             fields=len(order),
@@ -165,13 +147,13 @@ def error_bound(accepted: int, wrong_pages: npt.NDArray[np.int64], pages: int, c
     return min(1.0, rate_upper_bound(bad, pages, confidence) * on_each * pages / accepted)
 
 
-def few_pages(family: Family, judged: Judged, bound: float, confidence: float) -> UsageError:
-    """Return the error of pages that show nothing: how many there are, and how many there would have to be."""
-    pages = len(np.unique(judged.page))
-    accepted = round(STRICTEST * len(judged.confidence))
+def few_pages(family: Family, judged: Judged, bound: float, confidence: float) -> str:
+    """Return why no threshold was found, as a sentence: how many are wrong, and how many are needed."""
+    pages, count = len(np.unique(judged.page)), round(STRICTEST * len(judged.confidence))
+    surest = judged.wrong[np.argsort(-judged.confidence, kind="stable")[:count]]
     needed = int(np.ceil(np.log(1 - confidence) / np.log1p(-bound)))
-    return UsageError(
+    return (
         f"{pages} pages with {len(judged.confidence)} {family} fields do not show that at most {bound:.2%} of the "
-        f"accepted ones are wrong: among the {accepted} surest there must be no wrong one, and at least {needed:,} of "
-        "them; give more pages, or a larger --bound"
+        f"accepted ones are wrong: of the {count} surest, {int(surest.sum())} are wrong, and it takes {needed:,} "
+        "without a wrong one; give more pages, or a larger --bound"
     )

@@ -1,4 +1,4 @@
-"""A folder of results, the truth of its pages and the releases that read them -> thresholds, into the first release.
+"""A folder of results, the truth of its pages and the releases that read them -> thresholds, into those releases.
 
 Nothing is read again: the results say how probable every value was. Pages that were refused count for nothing here.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from hwr_export.errors import UsageError
 from hwr_export.files import json_bytes, sha256_bytes
-from hwr_export.release import ACCEPTANCE, Release
+from hwr_export.release import ACCEPTANCE, FP32, Release
 from hwr_export.scanner.form.acceptance import (
     BOUND,
     CONFIDENCE,
@@ -24,8 +24,7 @@ from hwr_export.scanner.form.acceptance import (
     choose,
     few_pages,
     load_acceptance,
-    model_id,
-    readers_of,
+    reader_of,
 )
 from hwr_export.scanner.form.definition import Form, load_form
 
@@ -40,50 +39,54 @@ def calibrate(
     releases: Sequence[Release],
     bound: float = BOUND,
     confidence: float = CONFIDENCE,
-) -> list[Threshold]:
-    """Choose a threshold for every family of fields on the form, and keep them in the first release.
+) -> tuple[list[Threshold], list[str]]:
+    """Choose a threshold for every family of fields on the form, kept in the release that reads those fields.
+
+    A family for which the pages do not show the bound gets none, and all of its fields go to a person: the second list
+    says why, a sentence each.
 
     Args:
         pages: of a folder of results, as `results.jsonl` has them.
         truth: of each page's file name, the value of every field.
 
     Raises:
-        UsageError: a page without truth, or too few pages to show the bound.
+        UsageError: a page without truth, or pages that show the bound for no family.
     """
-    releases[0].require_writable()
     told = truth_of(pages, truth)
     evidence = sha256_bytes(json_bytes([list(pages), {k: dict(v) for k, v in truth.items()}]))
-    chosen = []
-    for (family, models), judged in judged_families(form, pages, told, releases).items():
-        found = choose(family, models, judged, bound, confidence)
+    chosen: dict[int, list[Threshold]] = {}
+    without: list[str] = []
+    for (number, family), judged in judged_families(form, pages, told, [r.spec.labels for r in releases]).items():
+        found = choose(family, judged, bound, confidence)
         if found is None:
-            raise few_pages(family, judged, bound, confidence)
-        chosen.append(found.model_copy(update={"pages_sha256": evidence}))
+            without.append(few_pages(family, judged, bound, confidence))
+        else:
+            chosen.setdefault(number, []).append(found.model_copy(update={"pages_sha256": evidence}))
     if not chosen:
-        raise UsageError("the form has no field that these releases read; give releases that know its characters")
-    with releases[0].change() as change:
-        acceptance = (load_acceptance(releases[0]) or Acceptance(thresholds=())).with_(chosen)
-        document = json_bytes(acceptance.model_dump(mode="json", by_alias=True))
-        change.write(ACCEPTANCE, document, "acceptance", [model_id(releases[0])])
-    return chosen
+        nothing = "the form has no field that these releases read; give releases that know its characters"
+        raise UsageError("; ".join(without) or nothing)
+    for number in chosen:
+        releases[number].require_writable()
+    for number, thresholds in chosen.items():
+        _keep(releases[number], thresholds)
+    return [threshold for number in sorted(chosen) for threshold in chosen[number]], without
 
 
 def judged_families(
-    form: Form, pages: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, str]], releases: Sequence[Release]
-) -> dict[tuple[Family, tuple[str, ...]], Judged]:
-    """Return the fields that a threshold decides, by family and by the models that read them together."""
-    label_sets, ids = [r.spec.labels for r in releases], [model_id(r) for r in releases]
+    form: Form, pages: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, str]], label_sets: Sequence[str]
+) -> dict[tuple[int, Family], Judged]:
+    """Return the fields that a threshold decides, by the number of the release that reads them and their family."""
     of_field = {
-        field.name: (FAMILIES[field.kind], tuple(ids[i] for i in readers_of(field, label_sets)))
+        field.name: (number, FAMILIES[field.kind])
         for field in form.fields
-        if readers_of(field, label_sets)
+        if (number := reader_of(field, label_sets)) is not None
     }
-    found: dict[tuple[Family, tuple[str, ...]], list[tuple[float, bool, int]]] = {}
-    for number, (page, values) in enumerate(zip(pages, told, strict=True)):
+    found: dict[tuple[int, Family], list[tuple[float, bool, int]]] = {}
+    for page_number, (page, values) in enumerate(zip(pages, told, strict=True)):
         for field in page["fields"]:
             name = field["name"]
             if name in of_field and name in values and set(field["reasons"]) <= SOFT:
-                sample = (field["confidence"], field["value"] != values[name], number)
+                sample = (field["confidence"], field["value"] != values[name], page_number)
                 found.setdefault(of_field[name], []).append(sample)
     return {
         key: Judged(
@@ -93,6 +96,17 @@ def judged_families(
         )
         for key, samples in found.items()
     }
+
+
+def _keep(release: Release, thresholds: Sequence[Threshold]) -> None:
+    """Put thresholds in the place of a release's for the same families."""
+    before = load_acceptance(release)
+    new = {threshold.family for threshold in thresholds}
+    kept = [t for t in (before.thresholds if before else ()) if t.family not in new]
+    acceptance = Acceptance(thresholds=(*kept, *thresholds))
+    with release.change() as change:
+        document = json_bytes(acceptance.model_dump(mode="json", by_alias=True))
+        change.write(ACCEPTANCE, document, "acceptance", [release.onnx(FP32).sha256])
 
 
 def load_results(folder: Path) -> tuple[Form, list[dict[str, Any]]]:

@@ -59,6 +59,8 @@ def tick_probability(area_mm2: float, extent_mm: float, contrast: float) -> floa
 
 def _written(area_mm2: Floats, extent_mm: Floats, contrast: Floats, area_even: float, extent_even: float) -> Floats:
     """Return the probability that ink was written there, even where area and extent are as given."""
-    evidence = 4 * np.log(np.maximum(area_mm2, 1e-3) / area_even) + 3 * np.log(np.maximum(extent_mm, 1e-2) / extent_even)
+    evidence = 4 * np.log(np.maximum(area_mm2, 1e-3) / area_even) + 3 * np.log(
+        np.maximum(extent_mm, 1e-2) / extent_even
+    )
     evidence = np.minimum(evidence, 9.3) - 30 * np.maximum(0.0, _PALER - contrast)
     return np.asarray(np.clip(1 / (1 + np.exp(-evidence)), CERTAIN, 1 - CERTAIN), dtype=np.float64)

@@ -5,7 +5,7 @@ where the release says from which probability on, and nothing speaks against it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hwr_export.errors import FormError
 from hwr_export.release import FP32, Release
 from hwr_export.runners import Runner, reader_runner
-from hwr_export.scanner.form.acceptance import FAMILIES, Acceptance, load_acceptance, model_id, readers_of
+from hwr_export.scanner.form.acceptance import FAMILIES, Acceptance, load_acceptance, reader_of
 from hwr_export.scanner.form.cells import Cell, FieldCells, find_cells
 from hwr_export.scanner.form.decode import Floats, Reading, decode, emissions
 from hwr_export.scanner.form.definition import Form
@@ -37,13 +37,12 @@ class Model:
     """What reads characters, and from when on its answers about fields are accepted."""
 
     runner: Runner
-    id: str
     acceptance: Acceptance | None = None
 
     @classmethod
     def of(cls, release: Release, runner: Runner) -> "Model":
         """Return a release's model that runs already."""
-        return cls(runner, model_id(release), load_acceptance(release))
+        return cls(runner, load_acceptance(release))
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class FormReader:
         self._models = tuple(models)
         self._shape = models[0].runner.spec.image_shape if models else (28, 28)
         label_sets = [model.runner.spec.labels for model in models]
-        self._reads = {field.name: readers_of(field, label_sets) for field in form.fields}
+        self._reads = {field.name: reader_of(field, label_sets) for field in form.fields}
         self._least = {field.name: self._least_of(field) for field in form.fields}
 
     def read(self, page: Grey) -> PageResult:
@@ -83,10 +82,9 @@ class FormReader:
             return PageResult("refused", f"{err.code}: {err}", None, _ms(start_ns))
         answers = [self._recognise(i, found) for i in range(len(self._models))]
         read = {
-            field.name: self._field(field, cells, [answers[i].get(field.name) for i in self._reads[field.name]])
-            for field, cells in zip(self.form.fields, found, strict=True)
+            field.name: self._field(field, cells, answers) for field, cells in zip(self.form.fields, found, strict=True)
         }
-        written = {name: r.readings for name, r in read.items() if not isinstance(self._field_of(name), CheckboxField)}
+        written = {f.name: read[f.name].readings for f in self.form.fields if not isinstance(f, CheckboxField)}
         agreeing, broken = agreed(self.form, written)
         fields = []
         for field, cells in zip(self.form.fields, found, strict=True):
@@ -96,14 +94,11 @@ class FormReader:
             fields.append(self._result(field, cells, replace(r, readings=readings, reasons=reasons)))
         return PageResult("read", "", registration.residual_px, _ms(start_ns), tuple(fields))
 
-    def _field_of(self, name: str) -> FormField:
-        return next(field for field in self.form.fields if field.name == name)
-
     def _least_of(self, field: FormField) -> float | None:
-        """Return from which probability on a field is accepted, by the first release that says it."""
-        ids = tuple(self._models[i].id for i in self._reads[field.name])
-        known = (m.acceptance.least(FAMILIES[field.kind], ids) for m in self._models if m.acceptance is not None)
-        return next((least for least in known if least is not None), None)
+        """Return from which probability on a field is accepted, None where its release does not say it."""
+        number = self._reads[field.name]
+        acceptance = None if number is None else self._models[number].acceptance
+        return None if acceptance is None else acceptance.least(FAMILIES[field.kind])
 
     def _recognise(self, number: int, found: Sequence[FieldCells]) -> dict[str, npt.NDArray[np.float32]]:
         """Return a model's probabilities, float32 (N, classes), for every field it reads; rows of empty boxes are 0."""
@@ -111,7 +106,7 @@ class FormReader:
         mine = [
             (field.name, cells)
             for field, cells in zip(self.form.fields, found, strict=True)
-            if number in self._reads[field.name]
+            if self._reads[field.name] == number
         ]
         images = [cell.image for _, cells in mine for cell in cells.cells if cell.image is not None]
         rows = iter(runner.infer_all(np.stack(images))[PROBABILITIES] if images else ())
@@ -123,16 +118,17 @@ class FormReader:
             for name, cells in mine
         }
 
-    def _field(self, field: FormField, cells: FieldCells, answers: Sequence[npt.NDArray[np.float32] | None]) -> _Read:
+    def _field(
+        self, field: FormField, cells: FieldCells, answers: Sequence[Mapping[str, npt.NDArray[np.float32]]]
+    ) -> _Read:
         if isinstance(field, CheckboxField):
             return _checkbox(cells)
-        rows = [row for row in answers if row is not None]
-        if not rows:
-            empty = float(np.prod([cell.blank for cell in cells.cells])) if cells.cells else 1.0
-            return _Read([Reading("", "", empty)], () if empty > 0.5 else ("not-readable",))
-        labels = [self._models[i].runner.spec.labels for i in self._reads[field.name]]
+        number = self._reads[field.name]
+        if number is None:
+            empty = float(np.prod([cell.blank for cell in cells.cells]))
+            return _Read([Reading("", "", empty)], () if empty > UNDECIDED_MARK else ("not-readable",))
         blanks = np.array([cell.blank for cell in cells.cells], dtype=np.float64)
-        characters = emissions(rows, labels, field)
+        characters = emissions(answers[number][field.name], self._models[number].runner.spec.labels, field)
         readings = decode(field, characters, blanks, READINGS)
         reasons = [] if readings else ["no-valid-reading"]
         reasons += ["struck-out"] if any(cell.struck for cell in cells.cells) else []
@@ -165,7 +161,7 @@ class FormReader:
 
 @contextmanager
 def open_form_reader(form: Form, releases: Sequence[Release], threads: int = 1) -> Iterator[FormReader]:
-    """Open releases' models and read a form with them; fields are read by all that know their characters.
+    """Open releases' models and read a form with them; a field is read by the first that knows its characters.
 
     Raises:
         ReleaseError: a model is missing or changed.
