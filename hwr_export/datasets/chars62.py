@@ -26,7 +26,8 @@ def load_chars62(split: str, data: Path | None = None) -> Dataset:
     for folder in folders:
         if find_pair(folder, prefix) is not None:
             pair = read_pair(folder, prefix, len(ALPHANUMERIC))
-            images = normalize_all(pair.images, *pair.images.shape[1:], zoom=ZOOM)
+            height, width = pair.images.shape[1:]
+            images = normalize_all(pair.images, height, width, zoom=ZOOM)
             sha256 = content_sha256(images, pair.labels)
             return Dataset("chars62", split, images, pair.labels, None, ALPHANUMERIC, sha256)
     raise DataError(

@@ -92,7 +92,7 @@ def _ninetieth_percentile(histograms: npt.NDArray[np.int64]) -> npt.NDArray[np.f
     before = np.floor(place).astype(np.int64)
     low, high = ((counted <= rank[:, None]).sum(axis=1) for rank in (before, np.minimum(before + 1, last)))
     share, step = place - before, (high - low).astype(np.float64)
-    return np.where(share >= 0.5, high - step * (1 - share), low + step * share)
+    return np.asarray(np.where(share >= 0.5, high - step * (1 - share), low + step * share), dtype=np.float64)
 
 
 def _extent(inked: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
