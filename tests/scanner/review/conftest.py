@@ -13,7 +13,8 @@ from hwr_export.datasets import Dataset
 from hwr_export.scanner.review.crops import Crops
 from hwr_export.scanner.review.desk import Desk
 from hwr_export.scanner.review.pictures import Pictures
-from hwr_export.scanner.review.referred import Folder, Referred
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import Folder
 from hwr_export.scanner.review.store import Store
 from tests.report.conftest import CHROMIUM, FLAGS
 from tests.scanner.review.pages import WRITTEN, Filled, Misread, make_results
@@ -77,7 +78,7 @@ def desk(results: Path) -> Iterator[Opened]:
         store = open_now.enter_context(Store(results, two_pass))
         referred = Referred(folder)
         open_now.callback(referred.close)
-        pictures = Pictures(folder.layout, results)
+        pictures = Pictures(folder.layout)
         crops = None if labelled is None else Crops(labelled, folder.layout, pictures, store.ledger.id)
         return Desk(folder, referred, store, pictures, crops)
 
