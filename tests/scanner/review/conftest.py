@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,10 +17,12 @@ from hwr_export.scanner.review.referred import Referred
 from hwr_export.scanner.review.results_folder import Folder
 from hwr_export.scanner.review.store import Store
 from tests.report.conftest import CHROMIUM, FLAGS
+from tests.scanner.review.browsing import Window
 from tests.scanner.review.pages import WRITTEN, Filled, Misread, make_results
+from tests.scanner.review.serving import Served, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 PAGES = {
     "first.png": Filled(
@@ -96,3 +98,36 @@ def chromium() -> "Iterator[Browser]":
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield running
         running.close()
+
+
+@pytest.fixture
+def windows(chromium: "Browser") -> Iterator[Window]:
+    """Open windows of a review; afterwards nothing may have been complained about, and nobody else asked."""
+    said: list[str] = []
+    asked: set[str] = set()
+    contexts = []
+
+    def open_(review: Served, **settings: Any) -> "Page":
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
+        page.goto(review.guard.link)
+        open_.said, open_.ports = said, open_.ports | {f"127.0.0.1:{review.port}"}  # type: ignore[attr-defined]
+        return page
+
+    open_.ports = set()  # type: ignore[attr-defined]
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert asked == open_.ports  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def review(desk: Opened) -> Iterator[Served]:
+    with served(desk()) as running:
+        yield running
