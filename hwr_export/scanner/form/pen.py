@@ -54,7 +54,8 @@ def blank_probability(area_mm2: Floats, extent_mm: Floats, contrast: Floats) -> 
 
 def tick_probability(area_mm2: float, extent_mm: float, contrast: float) -> float:
     """Return the probability that a checkbox is ticked, by the ink within it that is its own."""
-    return float(_written(*(np.array([v]) for v in (area_mm2, extent_mm, contrast)), 0.45, 1.4)[0])
+    area, extent, dark = (np.array([v]) for v in (area_mm2, extent_mm, contrast))
+    return float(_written(area, extent, dark, 0.45, 1.4)[0])
 
 
 def _written(area_mm2: Floats, extent_mm: Floats, contrast: Floats, area_even: float, extent_even: float) -> Floats:

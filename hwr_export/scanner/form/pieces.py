@@ -58,7 +58,8 @@ class Pieces:
 
 def mark_pieces(layout: Layout) -> Pieces:
     """Return the edges of all marks, a module long each."""
-    return _joined([piece for mark in layout.marks for piece in _of_mark(mark)], edge=True)
+    found = [_of_mark(mark) for mark in layout.marks]
+    return sum(found[1:], found[0])
 
 
 def line_pieces(layout: Layout) -> Pieces:
@@ -110,36 +111,31 @@ def _of_rects(corners: Floats, sides: npt.NDArray[np.bool_], reach: float, longe
     return sum(found[1:], found[0])
 
 
-_Piece = tuple[tuple[float, float], tuple[float, float], tuple[float, float], float, int]
-
-
-def _joined(pieces: list[_Piece], edge: bool) -> Pieces:
-    centres, halves, normals, reach, group = zip(*pieces, strict=True)
-    return Pieces(
-        *(np.array(vectors, dtype=np.float64) for vectors in (centres, halves, normals, reach)),
-        np.full(len(pieces), edge),
-        np.array(group, dtype=np.int64),
-    )
-
-
-def _of_mark(mark: Mark) -> list[_Piece]:
-    module = mark.rect.width / MARK_MODULES
-    black = np.pad(mark_modules(mark.id), 1).astype(np.int64)
-    pieces: list[_Piece] = []
-    for axis in (0, 1):  # 0: edges that lie, between a row and the next
-        for row, column in np.argwhere(np.diff(black, axis=axis)):
-            towards = 1.0 if black[row, column] else -1.0
-            # Modules are counted from the white around the mark.
-            x, y = (column - 0.5, float(row)) if axis == 0 else (float(column), row - 0.5)
-            centre = (mark.rect.x + x * module, mark.rect.y + y * module)
-            half = (0.3 * module, 0.0) if axis == 0 else (0.0, 0.3 * module)
-            normal = (0.0, towards) if axis == 0 else (towards, 0.0)
-            pieces.append((centre, half, normal, 0.45 * module, _side(mark, centre)))
-    return pieces
-
-
-def _side(mark: Mark, at: tuple[float, float]) -> int:
-    rect, near = mark.rect, 1e-6
-    distances = (at[1] - rect.y, rect.right - at[0], rect.bottom - at[1], at[0] - rect.x)
-    nearest = int(np.argmin(np.abs(distances)))
-    return 4 * mark.corner + nearest if abs(distances[nearest]) < near else -1 - mark.corner
+def _of_mark(mark: Mark) -> Pieces:
+    """Return the edges between modules, a module long each."""
+    module, corner = mark.rect.width / MARK_MODULES, mark.rect.corners[0]
+    black = np.pad(mark_modules(mark.id), 1).astype(np.int64)  # modules are counted from the white around the mark
+    found = []
+    for axis in (0, 1):  # edges that lie, between a row and the next; edges that stand
+        change = np.diff(black, axis=axis)
+        rows, columns = np.nonzero(change)
+        x, y = (columns - 0.5, rows) if axis == 0 else (columns, rows - 0.5)
+        number = len(rows)
+        along, across = np.array([[1.0, 0.0], [0.0, 1.0]])[[axis, 1 - axis]]
+        normals = -change[rows, columns][:, None] * across  # from black to white
+        at, most = (y, x)[axis], MARK_MODULES
+        first, last = ((0, 2), (3, 1))[axis]  # top and bottom, left and right
+        group = np.where(
+            at == 0, 4 * mark.corner + first, np.where(at == most, 4 * mark.corner + last, -1 - mark.corner)
+        )
+        found.append(
+            Pieces(
+                corner + np.stack([x, y], axis=1) * module,
+                np.broadcast_to(0.3 * module * along, (number, 2)),
+                normals,
+                np.full(number, 0.45 * module),
+                np.ones(number, dtype=bool),
+                group.astype(np.int64),
+            )
+        )
+    return found[0] + found[1]

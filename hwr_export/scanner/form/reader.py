@@ -138,7 +138,7 @@ class FormReader:
     def _result(self, field: FormField, cells: FieldCells, read: _Read) -> FieldResult:
         best, *others = read.readings
         reasons = list(read.reasons)
-        if field.required and best.value in ("", NO):
+        if field.required and best.value in ("", NO) and not {"not-readable", "no-valid-reading"} & set(reasons):
             reasons.append("required-empty")
         least = self._least[field.name]
         if isinstance(field, CheckboxField):

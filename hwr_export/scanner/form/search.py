@@ -147,7 +147,7 @@ def _printed(lines: Pieces, axis: int) -> Floats:
     """Return where lines across an axis lie along it, and how long they are: float64 (N, 2), mm."""
     across = np.abs(lines.normals[:, axis]) > 0.5
     length = 2 * np.linalg.norm(lines.halves[across], axis=1)
-    return np.c_[lines.centres[across, axis], length]
+    return np.stack([lines.centres[across, axis], length], axis=1)
 
 
 def _matches(profile: Floats, printed: Floats, length: float, per_mm: float, backwards: bool) -> list[_Along]:

@@ -169,7 +169,7 @@ class Review:
         number = self._desk.next_for(by, after)
         if number is not None:
             try:
-                self._desk.pictures.scan(self._desk.item(number).page)
+                self._desk.prepare(self._desk.item(number))
             except HwrError:
                 return  # it is said when the field's turn comes
 

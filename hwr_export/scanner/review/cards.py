@@ -10,10 +10,11 @@ from hwr_export.scanner.form.fields import AmountField, CheckboxField
 from hwr_export.scanner.form.layout import Rect
 from hwr_export.scanner.form.results import REASONS
 from hwr_export.scanner.form.rules import fields_of
-from hwr_export.scanner.review.desk import Desk, Item, Verdict
+from hwr_export.scanner.review.desk import Desk, Item, Verdict, nothing_read
 from hwr_export.scanner.review.judge import is_valid, judge, may_stand, rules_about, shown_value, written_of
 from hwr_export.scanner.review.ledger import FIRST, SECOND, THIRD, Entry
 from hwr_export.scanner.review.pictures import on_sheet, window_of
+from hwr_export.scanner.review.referred import Character
 
 UNREADABLE = ("illegible", "struck out", "not what was asked for", "the image is bad")
 
@@ -38,7 +39,7 @@ def card(desk: Desk, item: Item, look: int, before: Entry | None = None) -> dict
     }
     if look == FIRST:
         start = as_read(item)
-        proposals = [_proposal(item, start, "as read", item.read.confidence)]
+        proposals = [] if nothing_read(item.read) else [_proposal(item, start, "as read", item.read.confidence)]
         proposals += [
             _proposal(item, written_of(item.field, other.value), "or", other.confidence)
             for other in item.read.alternatives
@@ -47,9 +48,9 @@ def card(desk: Desk, item: Item, look: int, before: Entry | None = None) -> dict
     elif look == THIRD:
         looks = desk.looks(item)
         proposals = [_answered(item, looks[n], name) for n, name in ((FIRST, "first look"), (SECOND, "second look"))]
-        document |= {
-            "proposals": _different([*proposals, _proposal(item, as_read(item), "as read", item.read.confidence)])
-        }
+        if not nothing_read(item.read):
+            proposals.append(_proposal(item, as_read(item), "as read", item.read.confidence))
+        document |= {"proposals": _different(proposals)}
         document |= _read(item)
     if before is not None:
         document["start"] = before.written
@@ -146,8 +147,12 @@ def _read(item: Item) -> dict[str, Any]:
     """Return what the model made of the field and its boxes."""
     return {
         "reasons": [REASONS.get(reason, reason) for reason in item.read.reasons],
-        "characters": [{"label": c.label, "confidence": c.confidence} for c in item.read.characters],
+        "characters": [] if nothing_read(item.read) else [_character(c) for c in item.read.characters],
     }
+
+
+def _character(character: Character) -> dict[str, Any]:
+    return {"label": character.label, "confidence": character.confidence}
 
 
 def _proposal(item: Item, written: str, origin: str, confidence: float | None) -> dict[str, Any]:

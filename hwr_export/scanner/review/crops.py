@@ -7,7 +7,9 @@ that a person filled are those with ink in them. A crop is the cell as the model
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +18,17 @@ from PIL import Image
 
 from hwr_export.errors import UsageError
 from hwr_export.files import write_atomic
-from hwr_export.glyph import normalize
 from hwr_export.labels import ALPHANUMERIC, DIGITS
-from hwr_export.scanner.form.layout import Place
+from hwr_export.scanner.form.cells import FieldCells, find_cells
+from hwr_export.scanner.form.layout import Layout, Place
+from hwr_export.scanner.form.registration import register
 from hwr_export.scanner.review.ledger import Entry, Key, Ledger
-from hwr_export.scanner.review.pictures import Pictures, Scan, on_sheet, pixels_per_mm, straight
-from hwr_export.scanner.review.referred import ReadField, ReadPage, key_hash
+from hwr_export.scanner.review.pictures import Pictures
+from hwr_export.scanner.review.referred import ReadPage, key_hash
 
 SHAPE = (28, 28)
-INSIDE_MM = 0.35  # of a box, its printed line is
-MIXED = {"struck-out", "outside-box"}  # reasons for which a box may hold more than its one character
+KEPT = 3  # pages whose cells are in memory
+EMPTY = 0.5  # probability that no character stands in a box, from which on it counts as empty
 TABLES = {"labels.csv": ALPHANUMERIC, "digits.csv": DIGITS}
 _NAME = re.compile(r"(?P<review>[0-9a-f]{12})-(?P<page>[0-9a-f]{16})-(?P<key>[0-9a-f]{16})-(?P<box>\d\d)\.png")
 Crop = npt.NDArray[np.uint8]
@@ -38,13 +41,15 @@ class Crops:
         UsageError: it is a file.
     """
 
-    def __init__(self, folder: Path, pictures: Pictures, review: str) -> None:
+    def __init__(self, folder: Path, layout: Layout, pictures: Pictures, review: str) -> None:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; give --labelled a folder that labelled characters go to")
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._pictures, self._review = folder, pictures, review
+        self._folder, self._layout, self._pictures, self._review = folder, layout, pictures, review
+        self._cutting = threading.Lock()
+        self._found: OrderedDict[str, list[FieldCells]] = OrderedDict()
 
-    def follow(self, page: ReadPage, read: ReadField, place: Place, before: Entry | None, now: Entry | None) -> None:
+    def follow(self, page: ReadPage, place: Place, before: Entry | None, now: Entry | None) -> None:
         """Make what lies there of a field what its decision says now.
 
         Args:
@@ -55,13 +60,28 @@ class Crops:
         """
         wanted: dict[Path, Crop] = {}
         try:
-            wanted = {} if now is None else self._crops(page, read, place, now)
+            wanted = {} if now is None else self._crops(page, place, now)
         finally:
             for path in set() if before is None else self._paths(before) - set(wanted):
                 _remove(path)
         for path, image in wanted.items():
             path.parent.mkdir(exist_ok=True)
             write_atomic(path, _png(image))
+
+    def prepare(self, page: ReadPage) -> list[FieldCells]:
+        """Cut a page's cells as the reader did; they stay in memory for a while.
+
+        Raises:
+            ImageError: the page's image cannot be had.
+            FormError: it is not the page that was read.
+        """
+        with self._cutting:
+            if page.path not in self._found:
+                grey = self._pictures.scan(page).grey
+                self._found[page.path] = find_cells(grey, register(grey, self._layout), self._layout, SHAPE)
+                while len(self._found) > KEPT:
+                    self._found.popitem(last=False)
+            return self._found[page.path]
 
     def tidy(self, ledger: Ledger) -> None:
         """Take away what an interrupted session left and no answer says, and write the tables."""
@@ -85,10 +105,10 @@ class Crops:
             table.writerows(row for row in rows if row[1] in classes)
             write_atomic(self._folder / name, file.getvalue().encode())
 
-    def _crops(self, page: ReadPage, read: ReadField, place: Place, decision: Entry) -> dict[Path, Crop]:
-        if decision.unreadable or MIXED & set(read.reasons) or not decision.written.strip():
+    def _crops(self, page: ReadPage, place: Place, decision: Entry) -> dict[Path, Crop]:
+        if decision.unreadable or not decision.written.strip():
             return {}
-        images = cells(self._pictures.scan(page), read, place)
+        images = self._cells(page, place)
         written = decision.written.ljust(len(images))
         if len(written) != len(images):
             return {}
@@ -100,6 +120,13 @@ class Crops:
             if image is not None and c in ALPHANUMERIC
         }
 
+    def _cells(self, page: ReadPage, place: Place) -> list[Crop | None]:
+        """Return the characters of a field as the reader cut them, None of each empty box; nothing where they mix."""
+        found = self.prepare(page)[self._layout.places.index(place)]
+        if found.stray or any(cell.struck for cell in found.cells):
+            return []
+        return [cell.image if cell.blank < EMPTY else None for cell in found.cells]
+
     def _path(self, key: Key, box: int, character: str) -> Path:
         name = f"{self._review}-{key_hash((key[0], '')):016x}-{key_hash(key):016x}-{box:02}.png"
         return self._folder / _class(character) / name
@@ -110,16 +137,6 @@ class Crops:
 
     def _own(self) -> Iterator[tuple[Path, re.Match[str]]]:
         return ((path, named) for path, named in _all(self._folder) if named["review"] == self._review)
-
-
-def cells(scan: Scan, read: ReadField, place: Place) -> Sequence[Crop | None]:
-    """Return the cells of a field, uint8 (28, 28) each, None where one is empty."""
-    if len(place.boxes) == 1 and len(read.characters) != 1:  # a line, whose characters were found on it
-        places = [on_sheet(scan.homography, character.box) for character in read.characters]
-    else:
-        places = [box.grown(-INSIDE_MM) for box in place.boxes]
-    scale = pixels_per_mm(scan.homography, place)
-    return [normalize(straight(scan, place, scale), *SHAPE) for place in places]
 
 
 def _says(decision: Entry, box: int, folder: str) -> bool:

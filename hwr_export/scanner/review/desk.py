@@ -24,6 +24,8 @@ from hwr_export.scanner.review.store import Store
 PACE_S = 300.0  # of working time, over which fields a minute are counted
 PAUSE_S = 60.0  # the longest that one field is taken to last
 HELD_S = 120.0  # for which a field is before one person and is not laid before another, if there is a choice
+UNREAD = {"no-valid-reading", "not-readable"}  # reasons, beside which an empty value says nothing
+SURELY_EMPTY = 0.5  # probability that a box is empty, below which something seems to stand in it
 NOBODY = -1
 
 
@@ -160,7 +162,7 @@ class Desk:
         """Judge a text for a field, beside everything else that is known of its page."""
         judged = judge(item.field, written)
         remarks: tuple[str, ...] = ()
-        if look != SECOND and not judged.value and not judged.problems and any(c.label for c in item.read.characters):
+        if look != SECOND and not judged.value and not judged.problems and _seems_written(item.read):
             remarks = ("Something seems to be written here. Accept again if the field is empty.",)
         form = self.folder.form
         rules = rules_about(form, item.read.name)
@@ -231,6 +233,16 @@ class Desk:
             self._before[self._person(by)] = number, time.monotonic()
             return item, entry
 
+    def prepare(self, item: Item) -> None:
+        """Have ready what the field's turn will need; nothing is kept waiting meanwhile.
+
+        Raises:
+            HwrError: as its turn will say.
+        """
+        self.pictures.scan(item.page)
+        if self._crops is not None:
+            self._crops.prepare(item.page)
+
     def progress(self, by: str) -> Progress:
         """Return how far it is."""
         with self._lock:
@@ -285,7 +297,7 @@ class Desk:
         if self._crops is None or isinstance(item.field, CheckboxField):
             return ""
         try:
-            self._crops.follow(item.page, item.read, item.place, before, self._ledger.decision(item.key))
+            self._crops.follow(item.page, item.place, before, self._ledger.decision(item.key))
         except (HwrError, OSError) as err:
             return f"No labelled crops: {err}."
         return ""
@@ -306,3 +318,12 @@ class Desk:
             if worked > PACE_S:
                 break
         return 60 * fields / worked if fields > 4 and worked > 0 else None
+
+
+def nothing_read(read: ReadField) -> bool:
+    """Tell whether the model could make nothing of what is written."""
+    return not read.value and not UNREAD.isdisjoint(read.reasons)
+
+
+def _seems_written(read: ReadField) -> bool:
+    return nothing_read(read) or any(c.label or c.confidence < SURELY_EMPTY for c in read.characters)

@@ -17,13 +17,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from hwr_export.errors import FormError, ImageError
+from hwr_export.scanner.form.fields import AmountField
 from hwr_export.scanner.form.layout import Layout, Place, Rect
 from hwr_export.scanner.form.pages import open_pages
 from hwr_export.scanner.page import Box, Grey
 from hwr_export.scanner.review.referred import ReadField, ReadPage
 
 Floats = npt.NDArray[np.float64]
-MARGIN_MM = (3.5, 3.0)  # around a field, on its sides and above and below
+ASIDE_MM, ABOVE_MM, BELOW_MM = 3.5, 6.0, 3.5  # around a field: its label is printed above it
+CURRENCY_MM = 2.2  # for a character of an amount's currency, which is printed behind it
 NARROWEST_MM = 42.0  # of a field's picture: a lone box is shown with what is printed beside it
 PIXELS_PER_MM = 14.0  # of a field's picture at most: a little finer than 300 dpi
 PAGE_WIDTHS = (900, 2600)  # pixels: the whole page on a screen, and looked at closely
@@ -114,10 +116,10 @@ def load_page(name: str) -> tuple[Path, Grey]:
 
 def window_of(place: Place) -> Rect:
     """Return what of the sheet a field's picture shows, in mm."""
-    aside, above = MARGIN_MM
-    area = place.area
-    width = max(area.width + 2 * aside, NARROWEST_MM)
-    return Rect(area.x - aside, area.y - above, width, area.height + 2 * above)
+    area, field = place.area, place.field
+    behind = CURRENCY_MM * (len(field.currency) + 1) if isinstance(field, AmountField) and field.currency else 0.0
+    width = max(area.width + 2 * ASIDE_MM + behind, NARROWEST_MM)
+    return Rect(area.x - ASIDE_MM, area.y - ABOVE_MM, width, area.height + ABOVE_MM + BELOW_MM)
 
 
 def pixels_per_mm(homography: Floats, place: Place) -> float:

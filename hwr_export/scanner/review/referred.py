@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hwr_export.errors import FormError
+from hwr_export.files import sha256_file
 from hwr_export.scanner.form.definition import Form, load_form
 from hwr_export.scanner.form.layout import Layout, lay_out
 from hwr_export.scanner.page import Box
@@ -103,6 +104,10 @@ class Folder:
             raise FormError(
                 f"{path / FORM} is the form {self.form.id} version {self.form.version}, but {RUN} says that "
                 f"{told.id} version {told.version} was read; bring back the form that belongs to these results"
+            )
+        if sha256_file(path / FORM) != told.sha256:
+            raise FormError(
+                f"{path / FORM} has changed since these results were read; bring back the one that was there"
             )
         if not (path / RESULTS).is_file():
             raise FormError(f"{path} has no {RESULTS}: nothing was read into it yet; run `hwr-export read-form` first")

@@ -42,7 +42,7 @@ def review(
     folder = Folder(results)
     with Store(results, two_pass) as store, closing(_indexed(folder, console)) as referred:
         pictures = Pictures(folder.layout, results)
-        crops = None if labelled is None else Crops(labelled, pictures, store.ledger.id)
+        crops = None if labelled is None else Crops(labelled, folder.layout, pictures, store.ledger.id)
         desk = Desk(folder, referred, store, pictures, crops)
         with closing(listening(port)) as bound:
             app = Review(desk, _login())

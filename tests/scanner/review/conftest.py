@@ -78,7 +78,7 @@ def desk(results: Path) -> Iterator[Opened]:
         referred = Referred(folder)
         open_now.callback(referred.close)
         pictures = Pictures(folder.layout, results)
-        crops = None if labelled is None else Crops(labelled, pictures, store.ledger.id)
+        crops = None if labelled is None else Crops(labelled, folder.layout, pictures, store.ledger.id)
         return Desk(folder, referred, store, pictures, crops)
 
     yield open_

@@ -3,6 +3,7 @@
 Digits are real handwriting; which fields are referred, and what was misread in them, is the test's to say.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from hwr_export.scanner.form.definition import Form, dump_form, parse_form
 from hwr_export.scanner.form.fields import CheckboxField
 from hwr_export.scanner.form.layout import Layout, Place, Rect, lay_out
 from hwr_export.scanner.form.results import Alternative, FieldResult, PageResult, Written
+from hwr_export.scanner.form.sheet import preview_png
 from hwr_export.scanner.review.judge import judge
 
 FORM = b"""
@@ -103,13 +105,9 @@ def draw(
     scale = filled.dpi / 25.4
     size = (round(layout.width * scale), round(layout.height * scale))
     upright = np.array([[scale, 0, 0], [0, scale, 0], [0, 0, 1.0]])
-    sheet = np.full(size[::-1], 250, dtype=np.uint8)
+    printed = Image.open(io.BytesIO(preview_png(form(), filled.dpi))).convert("L").resize(size)
+    sheet = np.minimum(np.asarray(printed), 250).astype(np.uint8)
     for place in layout.places:
-        for box in place.boxes:
-            a, b = (round(box.x * scale), round(box.y * scale)), (round(box.right * scale), round(box.bottom * scale))
-            cv2.rectangle(sheet, a, b, 205, 1)
-        at = (round(place.area.x * scale), round((place.area.y - 1.5) * scale))
-        cv2.putText(sheet, place.field.label, at, cv2.FONT_HERSHEY_SIMPLEX, scale / 16, 120, 1, cv2.LINE_AA)
         for character, box in glyphs(place, filled.written[place.field.name]):
             write(sheet, character, box, scale, digits, rng)
     turn = np.vstack([cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), filled.degrees, 1), [0, 0, 1]])

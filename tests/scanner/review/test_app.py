@@ -186,6 +186,25 @@ def test_a_second_look_is_told_nothing_and_a_third_everything(desk: Opened) -> N
         ]
 
 
+def test_where_nothing_was_read_nothing_is_proposed(desk: Opened) -> None:
+    with served(desk()) as review:
+        review.enter()
+        review.call("answer", {"by": "anna", "number": 0, "look": 1, "written": "204817"})
+        item = review.call("next", {"by": "anna"}).json["item"]
+        assert (item["field"]["name"], item["start"], item["proposals"], item["characters"]) == (
+            "reference",
+            "",
+            [],
+            [],
+        )
+        checked = review.call("check", {"number": 1, "written": ""}).json
+        assert (checked["valid"], checked["remarks"]) == (
+            True,
+            ["Something seems to be written here. Accept again if the field is empty."],
+        )
+        assert review.call("check", {"number": 1, "look": 2, "written": ""}).json["remarks"] == []
+
+
 def test_a_missing_image_is_said_and_the_rest_goes_on(review: Served, results: Path) -> None:
     review.enter()
     (results.parent / "first.png").unlink()

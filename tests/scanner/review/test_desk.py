@@ -164,6 +164,9 @@ def test_results_that_are_none(desk: Opened, results: Path) -> None:
         FormError, match=r"is the form other version 1, but run.json says that order version 1 was read"
     ):
         desk()
+    (results / "form.yaml").write_text((results / "form.yaml").read_text().replace("id: other", "id: order") + "\n")
+    with pytest.raises(FormError, match="has changed since these results were read"):
+        desk()
     (results / "run.json").write_text("[]")
     with pytest.raises(FormError, match="is not of schema 1"):
         desk()

@@ -1,7 +1,7 @@
 // One referred field after another: asks the server, takes keys, sends answers. The server keeps; nothing is kept here.
 
 import { Editor } from "./editor.js";
-import { $, Sheet, element, sizePicture, showBoxes, showCard, showFinished, showProgress, showProposals, showVerdict } from "./views.js";
+import { $, Sheet, element, sizePicture, showBoxes, showCard, showFinished, showLoupe, showProgress, showProposals, showVerdict } from "./views.js";
 
 const SETTLE_MS = 150;
 const sheet = new Sheet();
@@ -87,6 +87,7 @@ async function show(found, undone = false) {
   image.classList.remove("drawn");
   if (card.problem) image.removeAttribute("src");
   else image.src = `/pictures/${card.number}/field.png`;
+  $("closely").removeAttribute("src");
   state.editor = new Editor($("editor"), card.field, card.start, card.characters, changed);
   state.editor.touched = undone;
   place();
@@ -99,12 +100,14 @@ async function show(found, undone = false) {
 
 function place() {
   if (!state.card || $("desk").hidden) return;
-  state.editor.place(state.card.boxes, sizePicture(state.card));
-  showBoxes(state.card, state.editor.cursor);
+  state.wide = sizePicture(state.card);
+  state.editor.place(state.card.boxes, state.wide);
+  moved();
 }
 
 function moved() {
   showBoxes(state.card, state.editor.cursor);
+  showLoupe(state.card, state.editor.cursor, state.wide);
   $("spoken").textContent = state.editor.spoken();
 }
 
@@ -330,6 +333,7 @@ $("editor").addEventListener("click", (event) => {
 });
 $("field").addEventListener("load", () => {
   $("field").classList.add("drawn");
+  $("closely").src = $("field").src;
   state.drawn = true;
   settle();
 });

@@ -2,7 +2,7 @@
 
 import { percent } from "./editor.js";
 
-const PIXELS_PER_MM = 15; // of a field's picture at most
+const PIXELS_PER_MM = 15; // of a field's picture at most, on a screen of the usual size
 const CLOSER = 2.8; // times the pane's width
 
 export const $ = (id) => document.getElementById(id);
@@ -67,7 +67,7 @@ export function sizePicture(card) {
   const paper = $("paper");
   const room = paper.clientWidth;
   const { width_mm: width, height_mm: height } = card.window;
-  const wide = Math.min(room, width * PIXELS_PER_MM);
+  const wide = Math.min(room, width * PIXELS_PER_MM * Math.max(1, window.innerWidth / 1500));
   paper.style.setProperty("--width", `${wide}px`);
   paper.style.setProperty("--height", `${(wide * height) / width}px`);
   return wide;
@@ -81,6 +81,27 @@ export function showBoxes(card, cursor) {
       return box;
     }),
   );
+}
+
+const SMALL_PX = 44; // a box narrower than this is shown closely too, beside what is said of the field
+const LOUPE = [230, 108]; // pixels
+
+// Show the box under the cursor closely, with its neighbours, where the whole field is so long that boxes are small.
+export function showLoupe(card, cursor, wide) {
+  const box = card.boxes[Math.min(cursor, card.boxes.length - 1)];
+  const small = Boolean(box) && !card.problem && box[2] * wide < SMALL_PX;
+  $("loupe").hidden = !small;
+  if (!small) return;
+  const high = (wide * card.window.height_mm) / card.window.width_mm;
+  const [x, y, w, h] = box;
+  const scale = (LOUPE[1] * 0.8) / (h * high);
+  Object.assign($("loupe").style, { width: `${LOUPE[0]}px`, height: `${LOUPE[1]}px` });
+  Object.assign($("closely").style, {
+    width: `${wide * scale}px`,
+    height: `${high * scale}px`,
+    left: `${LOUPE[0] / 2 - (x + w / 2) * wide * scale}px`,
+    top: `${LOUPE[1] / 2 - (y + h / 2) * high * scale}px`,
+  });
 }
 
 function share(fraction) {
@@ -116,7 +137,9 @@ export function showVerdict(verdict, editor, armed) {
   if (editor.unreadable) {
     messages.push(element("p", `It cannot be read: ${editor.unreadable}. The field stays empty.`, "ok"));
   } else {
-    for (const problem of verdict.problems) messages.push(element("p", problem, "bad"));
+    // Of an empty field that nobody has touched yet, nothing is held against anybody.
+    const begun = editor.text || editor.touched || armed;
+    for (const problem of begun ? verdict.problems : []) messages.push(element("p", problem, "bad"));
     for (const rule of verdict.rules) {
       if (rule.kept === false) messages.push(element("p", `It is not so that ${rule.says}.`, "bad"));
     }
