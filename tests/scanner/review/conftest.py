@@ -16,7 +16,6 @@ from hwr_export.scanner.review.pictures import Pictures
 from hwr_export.scanner.review.referred import Referred
 from hwr_export.scanner.review.results_folder import Folder
 from hwr_export.scanner.review.store import Store
-from tests.report.conftest import CHROMIUM, FLAGS
 from tests.scanner.review.browsing import Window
 from tests.scanner.review.pages import WRITTEN, Filled, Misread, make_results
 from tests.scanner.review.serving import Served, served
@@ -88,27 +87,15 @@ def desk(results: Path) -> Iterator[Opened]:
     open_now.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> "Iterator[Browser]":
-    if CHROMIUM is None:
-        pytest.fail("the page is tested in a real browser: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield running
-        running.close()
-
-
 @pytest.fixture
-def windows(chromium: "Browser") -> Iterator[Window]:
+def windows(browser: "Browser") -> Iterator[Window]:
     """Open windows of a review; afterwards nothing may have been complained about, and nobody else asked."""
     said: list[str] = []
     asked: set[str] = set()
     contexts = []
 
     def open_(review: Served, **settings: Any) -> "Page":
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
