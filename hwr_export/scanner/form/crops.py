@@ -37,5 +37,7 @@ def _stretched(ink: Grey, level: float) -> tuple[Grey, float]:
     share = np.cumsum(histogram(ink)[round(_MIDDLE * level) :])
     top = round(_MIDDLE * level) + int(np.searchsorted(share, _TOP * share[-1]))
     floor = _FLOOR * top
-    clear = cv2.convertScaleAbs(cv2.subtract(ink, floor), alpha=255 / max(1.0, top - floor))
-    return np.asarray(clear, dtype=np.uint8), float(top)
+    # A table: of ink of four pixels, `subtract` takes the number for four others.
+    above = np.clip(np.rint(np.arange(256) - floor), 0, 255)
+    table = np.clip(np.rint(above * (255 / max(1.0, top - floor))), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(ink, table), dtype=np.uint8), float(top)
