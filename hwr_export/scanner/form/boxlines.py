@@ -4,6 +4,8 @@ A line's own darkness is measured across it where no ink crosses, and divided ou
 paper. Where a line is too dark to see ink on it, strokes that go on at both of its sides are joined through it.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +43,8 @@ def without_lines(strip: Strip, boxes: Floats) -> Grey:
 
 def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
     """Write the darkness of the upper and lower sides of boxes into `model`, where it has less."""
-    sides = _pieces(boxes, dark.shape)
+    # Fields of one kind have the same boxes at the same places of their strips.
+    sides = _pieces(np.round(boxes, 2).tobytes(), dark.shape)
     if not len(sides):
         return
     profiles = _profiles(dark, sides)
@@ -56,14 +59,16 @@ def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
     cap = _SLACK * darkness * np.clip(half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
     drawn = np.minimum(profiles, cap).round().astype(np.uint8)[:, :, None]
     for (row, start, length), line in zip(sides.tolist(), drawn, strict=True):
-        top, bottom = max(0, row - _REACH), min(dark.shape[0], row + _REACH + 1)
-        part = model[top:bottom, start : start + length]
-        np.maximum(part, line[top - row + _REACH : bottom - row + _REACH], out=part)
+        top = max(0, row - _REACH)
+        part = model[top : row + _REACH + 1, start : start + length]
+        above = top - row + _REACH
+        np.maximum(part, line[above : above + len(part)], out=part)
 
 
-def _pieces(boxes: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=256)
+def _pieces(boxes: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Return row, first column and length of pieces of the boxes' upper and lower sides, int64 (N, 3)."""
-    left, top, right, bottom = boxes.T
+    left, top, right, bottom = np.frombuffer(boxes).reshape(-1, 4).T
     first = np.round(left).astype(np.int64) - _OVERLAP
     last = np.minimum(first + np.round(right - left).astype(np.int64) + 2 * _OVERLAP + 1, shape[1])
     first = np.maximum(first, 0)
@@ -97,8 +102,9 @@ def _profiles(dark: Grey, sides: npt.NDArray[np.int64]) -> Floats:
 def _typical(profiles: Floats) -> tuple[float, float, float]:
     """Return where the lines of a field lie from where they ought to be, how dark they are, and half their width."""
     offsets = np.arange(-_REACH, _REACH + 1)
-    middle = np.median(profiles, axis=0)
-    darkness = float(np.median(profiles.max(axis=1)))
+    half = len(profiles) // 2
+    middle = np.partition(profiles, half, axis=0)[half]
+    darkness = float(np.partition(profiles.max(axis=1), half)[half])
     mass = float(middle.sum())
     if mass <= 0:
         return 0.0, darkness, 1.0

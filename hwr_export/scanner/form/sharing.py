@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.strips import PX_PER_MM
-from hwr_export.scanner.form.strokes import FOREIGN, NOBODY, Flags, Ints, Pieces, Strokes, strokes_of
+from hwr_export.scanner.form.strokes import FOREIGN, NOBODY, Flags, Ints, Pieces, Strokes, owner_of, strokes_of
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ def share_out(pieces: Pieces, boxes: Floats, others: Floats) -> Strokes:
         _settle(sharing, piece, inside[piece])
     for piece in np.flatnonzero(pieces.real & (inside[:, 1:].sum(axis=1) == 0)).tolist():
         _beside(sharing, piece)
-    owner = sharing.owners.astype(np.uint8)[pieces.labels]
+    owner = owner_of(pieces, sharing.owners)
     for piece, parts in sharing.cut:
         _cut(pieces, owner, piece, parts)
     return strokes_of(pieces, owner, count, sharing.struck, sharing.stray)
