@@ -30,7 +30,7 @@ EXTRA_OF = {
     "onnxscript": "export",
     "safetensors": "export",
     "torchao": "export",
-    "yaml": "train",
+    "yaml": "forms",
     "captum": "train",
     "matplotlib": "train",
     "optuna": "train",
@@ -44,6 +44,13 @@ EXTRA_OF = {
     "model_signing": "sign",
     "OpenSSL": "sign",
     "cryptography": "scan",
+    "cv2": "forms",
+    "pypdfium2": "forms",
+    "reportlab": "forms",
+    "ray": "ray",
+    "starlette": "review",
+    "uvicorn": "review",
+    "anyio": "review",
 }
 
 

@@ -45,6 +45,11 @@ def test_commands_in_the_docs_parse(page: str, line: str) -> None:
     assert name in group.commands, f"{page}: {line}"
     command = group.commands[name]
     parent = click.Context(group, info_name=words[0], **group.context_settings)
+    if isinstance(command, click.Group):
+        parent = click.Context(command, parent=parent, info_name=name)
+        name, *arguments = arguments
+        assert name in command.commands, f"{page}: {line}"
+        command = command.commands[name]
     with click.Context(command, parent=parent, info_name=name) as context:
         command.parse_args(context, arguments)
 
@@ -63,6 +68,15 @@ def test_every_key_of_the_scanner_is_described_and_the_page_is_current() -> None
     make_docs = load_script("make_docs")
     assert (ROOT / "docs" / "scan-config.md").read_text() == make_docs.scan_config()
     for heading, model in make_docs.SCAN_TABLES:
+        for name, field in model.model_fields.items():
+            assert name == "kind" or field.description, f"{heading}: {name}"
+
+
+def test_every_key_of_a_form_is_described_and_the_pages_are_current() -> None:
+    make_docs = load_script("make_docs")
+    assert (ROOT / "docs" / "form-keys.md").read_text() == make_docs.form_keys()
+    assert (ROOT / "docs" / "form-schema.json").read_text() == make_docs.form_schema()
+    for heading, model in make_docs.FORM_TABLES:
         for name, field in model.model_fields.items():
             assert name == "kind" or field.description, f"{heading}: {name}"
 

@@ -131,7 +131,7 @@ def _bridges() -> list[npt.NDArray[np.uint8]]:
         kernel = np.zeros((length, length), dtype=np.uint8)
         middle = (length - 1) / 2
         step = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]) * middle
-        ends = [tuple(int(round(middle + sign * s)) for s in step) for sign in (-1, 1)]
+        ends = [tuple(round(float(middle + sign * s)) for s in step) for sign in (-1, 1)]
         cv2.line(kernel, ends[0], ends[1], 1)
         kernels.append(kernel)
     return kernels

@@ -17,41 +17,42 @@ from hwr_export.spec import Strict
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 12
+MOST_FIELDS = 1000  # a sheet of 200 questions with four answers each has 800
 _NUMBERS = ("amount", "digits")
 
 
 class Page(Strict):
     """Paper, upright or lying."""
 
-    width: float = Field(210.0, ge=50, le=1000)
-    height: float = Field(297.0, ge=50, le=1000)
+    width: float = Field(210.0, ge=50, le=1000, description="Of the paper.")
+    height: float = Field(297.0, ge=50, le=1000, description="Of the paper.")
 
 
 class Marks(Strict):
     """Squares in the page's four corners by which a scan is laid straight (ArUco), or none."""
 
     kind: Literal["aruco", "none"] = Field(
-        "aruco", description="`none`: the page is laid straight by what is printed on it."
+        "aruco", description="`none`: a frame is printed, and the page laid straight by its lines."
     )
     size: float = Field(10.0, ge=6, le=30, description="Side of a mark's black square.")
-    margin: float = Field(9.0, ge=4, le=50, description="From the page's edges to a mark.")
+    margin: float = Field(9.0, ge=4, le=50, description="From the page's edges to a mark, or to the frame.")
 
 
 class SumRule(Strict):
     """The parts add up to the total; an empty part counts nothing."""
 
     kind: Literal["sum"]
-    total: str
-    parts: tuple[str, ...] = Field(min_length=2)
+    total: str = Field(description="Name of a field of numbers.")
+    parts: tuple[str, ...] = Field(min_length=2, description="Names of the fields that make it up.")
 
 
 class RangeRule(Strict):
     """A number lies between two others."""
 
     kind: Literal["range"]
-    field: str
-    least: float | None = None
-    most: float | None = None
+    field: str = Field(description="Name of a field of numbers.")
+    least: float | None = Field(None, description="The smallest that it may be.")
+    most: float | None = Field(None, description="The largest that it may be.")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -64,25 +65,39 @@ class OrderRule(Strict):
     """One date is not after another."""
 
     kind: Literal["order"]
-    earlier: str
-    later: str
+    earlier: str = Field(description="Name of a field of dates.")
+    later: str = Field(description="Name of another, which is the same day or a later one.")
 
 
 Rule = Annotated[SumRule | RangeRule | OrderRule, Field(discriminator="kind")]
 
 
+class PrintedText(Strict):
+    """Text that is printed beside the fields: a heading, what to do."""
+
+    text: str = Field(min_length=1, max_length=1000, description="Lines end where the text has line breaks.")
+    x: float = Field(ge=0, le=2000, description="Left edge.")
+    y: float = Field(ge=0, le=2000, description="Upper edge of the first line.")
+    size: float = Field(8.0, ge=5, le=40, description="Of the letters, in points.")
+    bold: bool = Field(False, description="In heavy letters, as headings are.")
+    rule: float = Field(0.0, ge=0, le=1000, description="Length of a tinted rule below it; 0 for none.")
+
+
 class Form(Strict):
     """The whole document."""
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[1] = Field(1, alias="schema", description="Of this document; 1 is the only one.")
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$", description="Name of the form, printed on it.")
     version: int = Field(1, ge=1, le=9999, description="Raised whenever something on the sheet moves.")
-    title: str = Field("", max_length=120)
-    page: Page = Page()
-    marks: Marks = Marks()
+    title: str = Field("", max_length=120, description="Printed at the head of the page.")
+    page: Page = Field(Page(), description="The paper; else A4, upright.")
+    marks: Marks = Field(Marks(), description="What is printed in the corners.")
     box: BoxSize = Field(BoxSize(), description="Of all fields that say nothing else.")
-    fields: tuple[FormField, ...] = Field(min_length=1, max_length=400)
-    rules: tuple[Rule, ...] = ()
+    fields: tuple[FormField, ...] = Field(
+        min_length=1, max_length=MOST_FIELDS, description="What is filled in; results have it in this order."
+    )
+    rules: tuple[Rule, ...] = Field((), description="What holds between fields.")
+    texts: tuple[PrintedText, ...] = Field((), max_length=2 * MOST_FIELDS, description="What else is printed.")
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -106,6 +121,14 @@ class Form(Strict):
                 )
         if len(set(named)) != len(named):
             raise ValueError(f"a rule of kind {rule.kind} names a field twice")
+
+
+def form_schema() -> dict[str, Any]:
+    """Return the JSON Schema of definitions."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Form.model_json_schema(by_alias=True),
+    }
 
 
 def load_form(path: Path) -> Form:
@@ -176,10 +199,10 @@ def _check_shape(text: str) -> None:
 
 def _said(err: ValidationError) -> str:
     first = err.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"])) or "document"
+    where = ".".join(str(part)[:80] for part in first["loc"]) or "document"
     if first["type"] == "extra_forbidden":
         return f"{where} is no key; docs/forms.md lists them"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')[:400]}"
 
 
 def _of_rule(rule: SumRule | RangeRule | OrderRule) -> tuple[tuple[str, ...], tuple[str, ...]]:

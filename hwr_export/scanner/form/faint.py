@@ -31,9 +31,7 @@ class Faint:
     level: float  # in the middle of its strokes
 
 
-def find_faint(
-    ink: Grey, strokes: Strokes, boxes: Floats, doubtful: Flags, pen: float, noise: float
-) -> list[Faint]:
+def find_faint(ink: Grey, strokes: Strokes, boxes: Floats, doubtful: Flags, pen: float, noise: float) -> list[Faint]:
     """Return what is in boxes that hold no ink, or too little to be sure of.
 
     Args:

@@ -15,6 +15,7 @@ from hwr_export.spec import Strict
 
 CAPITALS = ALPHANUMERIC[10:36]
 LETTERS = ALPHANUMERIC[10:]
+MOD11_LONGEST = 10  # the eleventh character from the right would weigh 11, which is nothing
 CheckDigits = Literal["luhn", "mod11", "mod11-10", "mod97-10", "gs1", "verhoeff", "damm"]
 
 
@@ -29,8 +30,8 @@ def _known(characters: str) -> str:
 class BoxSize(Strict):
     """One box for one character; `pitch` is from a left edge to the next one's."""
 
-    width: float = Field(5.0, ge=2.5, le=20)
-    height: float = Field(7.0, ge=2.5, le=20)
+    width: float = Field(5.0, ge=2.5, le=20, description="Of a box, its line included.")
+    height: float = Field(7.0, ge=2.5, le=20, description="Of a box, its line included.")
     pitch: float = Field(6.0, ge=2.5, le=40, description="From a box's left edge to the next one's.")
 
     @model_validator(mode="after")
@@ -44,10 +45,10 @@ class Placed(Strict):
     """What all fields have."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$", description="Of the field in results; unique.")
-    label: str = Field("", max_length=120, description="Printed above the field.")
+    label: str = Field("", max_length=120, description="Printed above the field, beside a checkbox.")
     x: float = Field(ge=0, le=2000, description="Left edge of the field.")
     y: float = Field(ge=0, le=2000, description="Upper edge of the field's boxes.")
-    required: bool = Field(False, description="Empty, it is referred.")
+    required: bool = Field(False, description="Empty, it is referred to a person. An asterisk is printed.")
 
 
 class CheckboxField(Placed):
@@ -101,7 +102,7 @@ class LettersField(Written):
     """Letters, from the left; `any` lets small ones stand beside capitals."""
 
     kind: Literal["letters"]
-    case: Literal["upper", "any"] = "upper"
+    case: Literal["upper", "any"] = Field("upper", description="`any`: small letters as well.")
 
     def every_character(self) -> str:
         return CAPITALS if self.case == "upper" else LETTERS
@@ -111,7 +112,7 @@ class AlphanumericField(Written):
     """Letters and digits, from the left."""
 
     kind: Literal["alphanumeric"]
-    case: Literal["upper", "any"] = "upper"
+    case: Literal["upper", "any"] = Field("upper", description="`any`: small letters as well.")
 
     def every_character(self) -> str:
         return DIGITS + (CAPITALS if self.case == "upper" else LETTERS)
@@ -144,7 +145,7 @@ class AmountField(Written):
     """An amount of money, written to the right end; the last `decimals` digits are behind the point."""
 
     kind: Literal["amount"]
-    decimals: int = Field(2, ge=0, le=4)
+    decimals: int = Field(2, ge=0, le=4, description="Digits behind the point, which is printed between boxes.")
     currency: str = Field("", max_length=8, description="Printed behind the field.")
 
     @model_validator(mode="after")
@@ -187,6 +188,15 @@ class IdField(Written):
 
     def every_character(self) -> str:
         return DIGITS + "X" if self.check == "mod11" else DIGITS
+
+    @model_validator(mode="after")
+    def _noticing(self) -> Self:
+        if self.check == "mod11" and (self.boxes or 0) > MOD11_LONGEST:
+            raise ValueError(
+                f"mod11 does not notice a wrong digit in numbers of more than {MOD11_LONGEST} characters; "
+                "fields may be shorter, or of another check"
+            )
+        return self
 
 
 WrittenField = (

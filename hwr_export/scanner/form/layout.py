@@ -18,6 +18,8 @@ CODE_VALUES = 250  # of a corner; ArUco's dictionaries of 1,000 marks hold four 
 QUIET_MODULES = 1.0  # white around a mark, in its own modules
 MARK_MODULES = 7  # of a mark's side in DICT_5X5_1000: five and a black border
 NEIGHBOUR_MM = 0.8  # the least distance between boxes of different fields
+TEXT_CLEAR_MM = 1.2  # no black is printed nearer to a box; hints, which are tinted, may be
+FRAME_MM = 0.6  # width of the frame's rule
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Rect:
     def grown(self, by: float) -> "Rect":
         """Return it with `by` mm more on every side."""
         return Rect(self.x - by, self.y - by, self.width + 2 * by, self.height + 2 * by)
+
+    def contains(self, other: "Rect") -> bool:
+        across = self.x <= other.x and other.right <= self.right
+        return across and self.y <= other.y and other.bottom <= self.bottom
 
     def overlaps(self, other: "Rect") -> bool:
         return self.x < other.right and other.x < self.right and self.y < other.bottom and other.y < self.bottom
@@ -79,6 +85,11 @@ class Layout:
     marks: tuple[Mark, ...]  # four, in the order of CORNERS, or none
     places: tuple[Place, ...]  # in the order of the form's fields
     code: tuple[int, int, int, int]
+    form: str  # its id
+    version: int
+    # Middle of the black rule that a sheet without marks has around it, where all of its fields lie within. A help, not
+    # a promise: of a form that others printed, the boxes alone are sure.
+    frame: Rect | None = None
 
 
 def lay_out(form: Form) -> Layout:
@@ -91,12 +102,18 @@ def lay_out(form: Form) -> Layout:
     marks = _marks(form, code) if form.marks.kind == "aruco" else ()
     places = tuple(_place(field, form.box) for field in form.fields)
     _check(form, marks, places)
-    return Layout(form.page.width, form.page.height, marks, places, code)
+    frame = None if marks else _frame(form, places)
+    return Layout(form.page.width, form.page.height, marks, places, code, form.id, form.version, frame)
 
 
 def form_code(form: Form) -> tuple[int, int, int, int]:
     """Return the numbers in the four corners that tell a form and its version: any three of them give the fourth."""
-    digest = hashlib.sha256(f"{form.id} {form.version}".encode()).digest()
+    return code_of(form.id, form.version)
+
+
+def code_of(form: str, version: int) -> tuple[int, int, int, int]:
+    """Return `form_code` of the form that has an id."""
+    digest = hashlib.sha256(f"{form} {version}".encode()).digest()
     first, second, third = (int.from_bytes(digest[4 * i : 4 * i + 4], "big") % CODE_VALUES for i in range(3))
     return first, second, third, -(first + second + third) % CODE_VALUES
 
@@ -108,6 +125,17 @@ def _marks(form: Form, code: tuple[int, int, int, int]) -> tuple[Mark, ...]:
         raise FormError(f"marks of {size:g} mm do not fit a page of {form.page.width:g} x {form.page.height:g} mm")
     at = ((margin, margin), (right, margin), (right, bottom), (margin, bottom))
     return tuple(Mark(4 * code[i] + i, i, Rect(x, y, size, size)) for i, (x, y) in enumerate(at))
+
+
+def quiet_mm(size: float) -> float:
+    """Return the white that a mark's side of `size` mm wants around it."""
+    return size / MARK_MODULES * QUIET_MODULES
+
+
+def _frame(form: Form, places: tuple[Place, ...]) -> Rect | None:
+    frame = Rect(0, 0, form.page.width, form.page.height).grown(-form.marks.margin)
+    inside = frame.grown(-FRAME_MM / 2 - TEXT_CLEAR_MM)
+    return frame if all(inside.contains(place.area) for place in places) else None
 
 
 def _place(field: FormField, usual: BoxSize) -> Place:
@@ -139,9 +167,8 @@ def _check(form: Form, marks: tuple[Mark, ...], places: tuple[Place, ...]) -> No
                 f"the field {place.field.name!r} reaches to ({area.right:g}, {area.bottom:g}) mm, "
                 f"beyond the page of {page.width:g} x {page.height:g} mm"
             )
-        quiet = form.marks.size / MARK_MODULES * QUIET_MODULES
         for mark in marks:
-            if area.overlaps(mark.rect.grown(quiet)):
+            if area.overlaps(mark.rect.grown(quiet_mm(form.marks.size))):
                 raise FormError(
                     f"the field {place.field.name!r} lies on the {CORNERS[mark.corner]} mark or the white around it"
                 )

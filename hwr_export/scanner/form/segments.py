@@ -1,7 +1,7 @@
 """The pieces of ink on one long box -> characters from left to right: pieces above one another are one character.
 
-A piece wider than a character can be is cut where it is thin, and called doubtful where it is not: joined-up handwriting
-is not read.
+A piece wider than a character can be is cut where it is thin, and called doubtful where it is not: joined-up
+handwriting is not read.
 """
 
 import numpy as np
@@ -120,4 +120,4 @@ def _within(x: float, y: float, boxes: Floats) -> bool:
 def _at_border(pieces: Pieces, piece: int) -> bool:
     left, top, right, bottom = pieces.boxes[piece].tolist()
     height, width = pieces.labels.shape
-    return left == 0 or top == 0 or right == width or bottom == height
+    return bool(left == 0 or top == 0 or right == width or bottom == height)

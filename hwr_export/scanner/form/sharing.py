@@ -60,7 +60,7 @@ def share_out(pieces: Pieces, boxes: Floats, others: Floats) -> Strokes:
 
 
 def _inside(pieces: Pieces, boxes: Floats, others: Floats) -> Ints:
-    """Return how many pixels of each piece lie outside, in each box (with half the gaps) and in others: (pieces, N+2)."""
+    """Return how many pixels of each piece lie outside, in each box with half the gaps, in others: (pieces, N+2)."""
     count = len(boxes)
     middles = (boxes[1:, 0] + boxes[:-1, 2]) / 2
     slots = np.searchsorted(middles, pieces.columns) + 1
@@ -162,7 +162,7 @@ def _beside(sharing: _Sharing, piece: int) -> None:
 def _at_border(pieces: Pieces, piece: int) -> bool:
     left, top, right, bottom = pieces.boxes[piece].tolist()
     height, width = pieces.labels.shape
-    return left == 0 or top == 0 or right == width or bottom == height
+    return bool(left == 0 or top == 0 or right == width or bottom == height)
 
 
 def _line_through(sharing: _Sharing, piece: int, first: int, last: int) -> tuple[int, int] | None:
@@ -195,7 +195,7 @@ def _line_through(sharing: _Sharing, piece: int, first: int, last: int) -> tuple
 
 
 def _goes_through(sharing: _Sharing, row: float) -> bool:
-    """Return whether a height is in the middle of the boxes, where bars of characters in a row do not meet by chance."""
+    """Return whether a height is in the middle of the boxes, where bars of characters seldom meet by chance."""
     top, bottom = sharing.boxes[0, 1], sharing.boxes[0, 3]
     return bool(top + 0.15 * (bottom - top) < row < bottom - 0.15 * (bottom - top))
 

@@ -1,4 +1,4 @@
-"""What stands in a box -> whether it is struck out: blackened, scribbled over, or a dash in the place of a character."""
+"""What stands in a box -> whether it is struck out: blackened, scribbled over, a dash in a character's place."""
 
 from collections.abc import Sequence
 

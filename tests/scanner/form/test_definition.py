@@ -120,8 +120,8 @@ def test_alphabets() -> None:
 def test_boxes_stand_where_they_are_said_to() -> None:
     layout = lay_out(load_form(EXAMPLE))
     due = next(place for place in layout.places if place.field.name == "due")
-    assert [round(box.x, 2) for box in due.boxes] == [25, 31, 39.5, 45.5, 54, 60, 66, 72]
-    assert due.area.right == due.boxes[-1].right == 77
+    assert [round(box.x, 2) for box in due.boxes] == [28, 34, 42.5, 48.5, 57, 63, 69, 75]
+    assert due.area.right == due.boxes[-1].right == 80
     assert [mark.id % 4 for mark in layout.marks] == [0, 1, 2, 3]
     assert layout.marks[2].rect.right == 201
 
