@@ -22,6 +22,7 @@ _BARE = 0.4  # quantile along a line that is taken for the line without ink
 _SLACK = 1.25  # a line may be so much darker than the others of its field
 _OPAQUE = 0.42  # darkness in the middle of a line on which ink is not seen
 _HIDES = 0.35  # darkness at the edge of such a line, within which it is not
+_HINT = 1.35  # times the lines' darkness, below which what is beside the boxes is printed in their tint
 _VISIBLE = 46  # levels by which ink is darker than an opaque line, to be seen on it
 
 
@@ -33,24 +34,34 @@ def without_lines(strip: Strip, boxes: Floats) -> Grey:
     """
     model = np.zeros(strip.dark.shape, dtype=np.uint8)
     # Columns of the picture laid on its side are rows: one way of looking for lines serves both.
-    _draw_rows(strip.dark, model, boxes, strip.noise)
-    _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise)
+    print_level = max(
+        _draw_rows(strip.dark, model, boxes, strip.noise),
+        _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise),
+    )
     ink = cv2.divide(cv2.subtract(strip.dark, model), cv2.bitwise_not(model), scale=255)
-    if int(model.max()) > 255 * _OPAQUE:
-        ink = _joined(strip.dark, ink, model)
-    return np.asarray(ink, dtype=np.uint8)
+    if print_level > 255 * _OPAQUE:
+        return _joined(strip.dark, ink, model)
+    return _without_hints(ink, boxes, print_level)
 
 
-def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
-    """Write the darkness of the upper and lower sides of boxes into `model`, where it has less."""
+def _without_hints(ink: Grey, boxes: Floats, tint: float) -> Grey:
+    """Return ink without what is printed beside the boxes in their tint: decimal points, letters of a date's order."""
+    found = cv2.threshold(ink, _HINT * tint, 255, cv2.THRESH_TOZERO)[1]
+    for left, top, right, bottom in np.maximum(np.round(boxes), 0).astype(np.int64).tolist():
+        found[top : bottom + 1, left : right + 1] = ink[top : bottom + 1, left : right + 1]
+    return np.asarray(found, dtype=np.uint8)
+
+
+def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> float:
+    """Write the darkness of the upper and lower sides of boxes into `model`, where it has less; return what is usual."""
     # Fields of one kind have the same boxes at the same places of their strips.
     sides = _pieces(np.round(boxes, 2).tobytes(), dark.shape)
     if not len(sides):
-        return
+        return 0.0
     profiles = _profiles(dark, sides)
     centre, darkness, half = _typical(profiles)
     if darkness < 2 * noise:
-        return
+        return 0.0
     # A side may lie a little off the others; what is darker or wider than they are is ink along it.
     away = np.arange(-_REACH, _REACH + 1) - centre
     near = np.where(np.abs(away) <= 2, profiles, 0)
@@ -63,6 +74,7 @@ def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
         part = model[top : row + _REACH + 1, start : start + length]
         above = top - row + _REACH
         np.maximum(part, line[above : above + len(part)], out=part)
+    return darkness
 
 
 @lru_cache(maxsize=256)
