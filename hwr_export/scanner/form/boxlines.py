@@ -53,7 +53,7 @@ def _without_hints(ink: Grey, boxes: Floats, tint: float) -> Grey:
 
 
 def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> float:
-    """Write the darkness of the upper and lower sides of boxes into `model`, where it has less; return what is usual."""
+    """Write how dark the upper and lower sides of boxes are into `model`, where it has less; return what is usual."""
     # Fields of one kind have the same boxes at the same places of their strips.
     sides = _pieces(np.round(boxes, 2).tobytes(), dark.shape)
     if not len(sides):

@@ -38,6 +38,8 @@ class Strokes:
     owner: Grey  # uint8 (H, W)
     boxes: Ints  # (N, 4): left, top, right, bottom of each one's ink, the latter two excluded; 0 where it has none
     area: Ints  # (N,): pixels
+    largest: Ints  # (N,): pixels of its largest piece
+    extent: Ints  # (N,): longer side of that piece's box
     struck: Flags  # (N,): a line goes through it and its neighbours
     stray: bool  # there is ink of which it cannot be told whose it is
 
@@ -92,7 +94,13 @@ def strokes_of(pieces: Pieces, owner: Grey, count: int, struck: Flags, stray: bo
     owned = (found != NOBODY) & (found != FOREIGN)
     rows, columns, found = pieces.rows[owned], pieces.columns[owned], found[owned].astype(np.int64) - 1
     boxes = _bounds(found, count, rows, columns, (owner.shape[0], owner.shape[1]))
-    return Strokes(owner, boxes, np.bincount(found, minlength=count), struck, stray)
+    # Of a character in many specks, what counts is the largest: they may be dust, all of them.
+    shared = np.bincount(pieces.of[owned] * np.int64(count) + found, minlength=len(pieces.area) * count)
+    shared = shared.reshape(len(pieces.area), count)
+    main = shared.argmax(axis=0)
+    low, high = np.maximum(boxes[:, :2], pieces.boxes[main, :2]), np.minimum(boxes[:, 2:], pieces.boxes[main, 2:])
+    extent = np.maximum((high - low).max(axis=1), 0)
+    return Strokes(owner, boxes, shared.sum(axis=0), shared.max(axis=0), extent, struck, stray)
 
 
 def whole(pieces: Pieces) -> Strokes:

@@ -32,7 +32,9 @@ def struck_out(strokes: Strokes, boxes: Floats, usual: float) -> Flags:
     for i in np.flatnonzero(strokes.area > 0).tolist():
         left, top, right, bottom = strokes.boxes[i].tolist()
         mine = strokes.owner[top:bottom, left:right] == i + 1
-        found[i] |= _scribble(mine, boxes[i], float(shares[i]), usual) or _dash(mine, (left, top), boxes[i])
+        found[i] |= _scribble(mine, boxes[i], float(shares[i]), usual) or (
+            strokes.extent[i] > _LONG * (boxes[i, 2] - boxes[i, 0]) and _dash(mine, (left, top), boxes[i])
+        )
     return found
 
 
