@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.layout import Layout, Rect
-from hwr_export.scanner.form.measured import Measured
+from hwr_export.scanner.form.measured import BLOCK, Measured
 from hwr_export.scanner.form.plausible import project
 from hwr_export.scanner.form.search import darkness
 from hwr_export.scanner.form.sheet import LINE_MM
@@ -72,7 +72,7 @@ def find_blocks(page: Grey, homography: Floats, layout: Layout, reach_mm: Floats
         np.concatenate([(moved * normal).sum(axis=1) for normal in normals]),
         np.concatenate([seen, seen]),
         np.ones(2 * len(every), dtype=bool),
-        np.zeros(2 * len(every), dtype=bool),
+        np.full(2 * len(every), BLOCK),
         np.full(2 * len(every), BEST_MM * float(np.sqrt(abs(np.linalg.det(homography[:2, :2]))))),
     )
 

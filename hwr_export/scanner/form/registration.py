@@ -35,7 +35,7 @@ WELL_MM = 0.05  # by which marks and fields may be off, before more is looked at
 RESIDUAL_MM = 0.12  # by which they may be off in the end: 1.4 px at 300 dpi
 BENT_MM = 0.25  # by which marks may be, where the fields are not
 DOUBT_MM = 0.085  # by which a box may be, surely: 1 px at 300 dpi
-SURE = 4.0  # standard deviations
+SURE = 3.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -110,27 +110,29 @@ class _Found:
 
 
 def _look(page: Grey, layout: Layout, aligned: Alignment, pieces: Pieces, read: frozenset[int]) -> _Found:
-    measured, gain, scale = measure(page, aligned.homography, pieces), aligned.fitted.gain, per_mm(aligned.homography)
-    marks = read | marks_there(measured, pieces, gain, scale) if layout.marks else read
+    measured, scale = measure(page, aligned.homography, pieces), per_mm(aligned.homography)
+    gains = aligned.fitted.gains
+    marks = read | marks_there(measured, pieces, gains, scale) if layout.marks else read
     fields_off, seen = off_of_fields(measured, pieces, layout)
     there = lines_found(measured, pieces, layout, scale).all_there
-    return _Found(aligned, marks, off_of_marks(measured, pieces, gain, marks), fields_off, seen, there)
+    return _Found(aligned, marks, off_of_marks(measured, pieces, gains, marks), fields_off, seen, there)
 
 
 def _checked(page: Grey, layout: Layout, found: _Found) -> Registration:
     """Return where the sheet lies, if it does."""
     homography = found.aligned.homography
     scale, dpi = per_mm(homography), dpi_of(homography, layout)
-    if strange := implausible(homography, layout):
+    corners = np.concatenate([place.area.corners for place in layout.places])
+    doubt_mm = SURE * float(found.aligned.doubt_px(corners).max()) / scale
+    sure = doubt_mm <= DOUBT_MM
+    if (strange := implausible(homography, layout)) and sure:
         raise PageRefused("distorted", f"the sheet cannot lie on the page as it seems to: {strange}; scan it anew")
     if dpi < LEAST_DPI:
         raise _too_small("the sheet on the page is too small", dpi)
     if dpi > MOST_DPI:
         raise PageRefused("too-large", f"the sheet on the page has {dpi:.0f} dpi: scan it with 300 to 600 dpi")
-    corners = np.concatenate([place.area.corners for place in layout.places])
-    doubt_mm = SURE * float(found.aligned.doubt_px(corners).max()) / scale
-    sure = doubt_mm <= DOUBT_MM
-    if gone := outside(homography, layout, page.shape, OUTSIDE_MM if sure else OUTSIDE_MM + doubt_mm):
+    gone = [] if strange else outside(homography, layout, page.shape, OUTSIDE_MM if sure else OUTSIDE_MM + doubt_mm)
+    if gone:
         more = f" and {len(gone) - 1} more" if gone[1:] else ""
         raise PageRefused(
             "cut-off", f"the page is cut off: the field {gone[0]!r}{more} lies beyond its edge; scan the whole sheet"

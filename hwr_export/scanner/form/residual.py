@@ -13,6 +13,7 @@ from hwr_export.scanner.form.layout import CORNERS, Layout
 from hwr_export.scanner.form.measured import Measured
 from hwr_export.scanner.form.pieces import PLACES, Pieces, is_box
 
+Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 LEAST_INNER = 8  # edges inside a mark, by which it is known though it was not read
@@ -26,22 +27,25 @@ LEAST_OF_SIDE = 4  # edges of a mark's side
 LEAST_OF_LINES = 3  # lines of a field's boxes, to each of its sides
 
 
-def marks_there(measured: Measured, pieces: Pieces, gain: float, per_mm: float) -> frozenset[int]:
+def marks_there(measured: Measured, pieces: Pieces, gains: Floats, per_mm: float) -> frozenset[int]:
     """Return the corners in which the pattern of the form's mark is seen, or the part of it that is on the page."""
-    near = measured.seen & (np.abs(measured.offsets - gain) < max(1.0, THERE_MM * per_mm))
+    near = max(1.0, THERE_MM * per_mm)
     found = []
     for corner in range(4):
         own = (pieces.group == -1 - corner) & measured.inside
-        if own.sum() >= LEAST_INNER and near[own].mean() > INNER_SHARE:
+        there = measured.seen & (np.abs(measured.offsets - gains[corner]) < near)
+        if own.sum() >= LEAST_INNER and there[own].mean() > INNER_SHARE:
             found.append(corner)
     return frozenset(found)
 
 
-def off_of_marks(measured: Measured, pieces: Pieces, gain: float, corners: frozenset[int]) -> tuple[float, str]:
+def off_of_marks(measured: Measured, pieces: Pieces, gains: Floats, corners: frozenset[int]) -> tuple[float, str]:
     """Return how far the corner of a mark is off that is furthest, and which mark's; 0.0 where none is seen."""
     worst, name = 0.0, ""
     for corner in corners:
-        sides = [_median(measured, pieces.group == 4 * corner + side, LEAST_OF_SIDE, gain) for side in range(4)]
+        sides = [
+            _median(measured, pieces.group == 4 * corner + side, LEAST_OF_SIDE, gains[corner]) for side in range(4)
+        ]
         for i, side in enumerate(sides):
             following = sides[(i + 1) % 4]
             if side is not None and following is not None and math.hypot(side, following) > worst:

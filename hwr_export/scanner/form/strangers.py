@@ -54,8 +54,8 @@ def of_few_marks(corners: Collection[int]) -> PageRefused:
     names = ", ".join(CORNERS[corner] for corner in sorted(corners))
     return PageRefused(
         "few-marks",
-        f"of the sheet's 4 marks only {len(corners)} are there ({names}), and what is printed in between does not tell "
-        "well enough where it lies: scan the whole sheet, with nothing on its corners",
+        f"what is seen of the sheet's 4 marks ({names}), and of the lines in between, does not tell well enough where it "
+        "lies: scan the whole sheet, with nothing on its corners",
     )
 
 
