@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 Frame = tuple[float, float, float]  # centre (x, y) and unit, px, of a motion's numbers
 
 PERSPECTIVE_PER_MM = 7e-5  # by which a scale changes along a sheet, usually: 2 % over A4
-ASTRAY_MM = 3.0  # by which a homography is off before anything is measured, usually
+ASTRAY_MM, ASTRAY = 3.0, 0.02  # by which places, and lengths and angles, are off before anything is measured
 TURNS, GENTLE_TURNS = 12, 4
 
 
@@ -34,11 +34,12 @@ class Fit:
         return np.asarray(np.sqrt(np.einsum("nip,pq,niq->n", rows, self.covariance, rows)))
 
 
-def fit(measured: Measured, per_mm: float, least: int = 12) -> Fit | None:
+def fit(measured: Measured, per_mm: float, least: int = 12, astray: float = ASTRAY) -> Fit | None:
     """Return the motion that takes what was expected to what was measured; None where fewer than `least` agree.
 
     Args:
         per_mm: pixels.
+        astray: standard deviation of the homography's lengths and angles, before anything is measured.
     """
     seen = measured.seen
     if seen.sum() < least:
@@ -52,7 +53,8 @@ def fit(measured: Measured, per_mm: float, least: int = 12) -> Fit | None:
     rows = np.concatenate([rows, of_mark], axis=1) / best[:, None]
     offsets = measured.offsets[seen] / best
     # Where nothing is measured a homography stays as it is; paper has little perspective, and a mark not seen no gain.
-    usual = [ASTRAY_MM * per_mm] * 6 + [PERSPECTIVE_PER_MM * frame[2] ** 2 / per_mm] * 2 + [1.0] * CORNERS
+    place = [ASTRAY_MM * per_mm, astray * frame[2], astray * frame[2]] * 2
+    usual = [*place, *[PERSPECTIVE_PER_MM * frame[2] ** 2 / per_mm] * 2, *[1.0] * CORNERS]
     prior = np.diag(1 / np.square(usual))
     weights, sigma = np.ones(len(offsets)), np.ones(len(offsets))
     for turn in range(TURNS):

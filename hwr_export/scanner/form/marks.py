@@ -18,7 +18,7 @@ from hwr_export.scanner.form.layout import Layout
 from hwr_export.scanner.form.plausible import implausible, project
 from hwr_export.scanner.form.refusal import PageRefused
 from hwr_export.scanner.form.shrink import back, shrunk
-from hwr_export.scanner.form.strangers import is_blank, of_another_form
+from hwr_export.scanner.form.strangers import BLANK, is_blank, of_another_form
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
@@ -105,7 +105,7 @@ def _expected(sheet: dict[int, Seen], layout: Layout, shape: tuple[int, ...]) ->
 
 def _without_marks(page: Grey, layout: Layout) -> PageRefused:
     if is_blank(page):
-        return PageRefused("blank-page", "the page is blank: nothing is printed or written on it")
+        return PageRefused("blank-page", BLANK)
     for code, changed, said in (
         ("mirrored", cv2.flip(page, 1), "a mirror image"),
         ("negative", cv2.bitwise_not(page), "a negative, white on black"),

@@ -18,6 +18,7 @@ Flags = npt.NDArray[np.bool_]
 
 LEAST_INNER = 8  # edges inside a mark, by which it is known though it was not read
 INNER_SHARE = 0.75  # of them, that are there
+READ_SHARE = 0.4  # of those of a mark that was read
 THERE_MM = 0.17
 ON_LINE_MM = 0.1  # within which a line is where it should be
 LEAST_SHARE = 0.5  # of all lines, that are found there
@@ -27,16 +28,28 @@ LEAST_OF_SIDE = 4  # edges of a mark's side
 LEAST_OF_LINES = 3  # lines of a field's boxes, to each of its sides
 
 
-def marks_there(measured: Measured, pieces: Pieces, gains: Floats, per_mm: float) -> frozenset[int]:
-    """Return the corners in which the pattern of the form's mark is seen, or the part of it that is on the page."""
+def marks_there(
+    measured: Measured, pieces: Pieces, gains: Floats, per_mm: float, read: frozenset[int]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the corners in which the pattern of the form's mark is seen, or the part of it that is on the page.
+
+    Args:
+        read: corners whose marks were read, about there.
+
+    Returns:
+        Those, and the corners whose marks were read but are not where they should be.
+    """
     near = max(1.0, THERE_MM * per_mm)
-    found = []
+    found, astray = set[int](), set[int]()
     for corner in range(4):
         own = (pieces.group == -1 - corner) & measured.inside
         there = measured.seen & (np.abs(measured.offsets - gains[corner]) < near)
-        if own.sum() >= LEAST_INNER and there[own].mean() > INNER_SHARE:
-            found.append(corner)
-    return frozenset(found)
+        share = float(there[own].mean()) if own.any() else 0.0
+        if share > READ_SHARE if corner in read else share > INNER_SHARE and own.sum() >= LEAST_INNER:
+            found.add(corner)
+        elif corner in read:
+            astray.add(corner)
+    return frozenset(found), frozenset(astray)
 
 
 def off_of_marks(measured: Measured, pieces: Pieces, gains: Floats, corners: frozenset[int]) -> tuple[float, str]:
