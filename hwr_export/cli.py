@@ -3,7 +3,7 @@
 import click
 
 import hwr_export
-from hwr_export.commands import bundle, engines, forms, make, prove, use
+from hwr_export.commands import bundle, engines, forms, make, prove, read_forms, review, use
 from hwr_export.console import Commands
 
 COMMANDS = (
@@ -20,6 +20,8 @@ COMMANDS = (
     prove.report,
     use.read,
     forms.form,
+    read_forms.read_form,
+    review.review,
     use.doctor,
     use.show,
     bundle.pack,

@@ -47,6 +47,10 @@ EXTRA_OF = {
     "cv2": "forms",
     "pypdfium2": "forms",
     "reportlab": "forms",
+    "ray": "ray",
+    "starlette": "review",
+    "uvicorn": "review",
+    "anyio": "review",
 }
 
 

@@ -4,8 +4,11 @@ The normalisation is MNIST's own (LeCun et al. 1998): ink white on black, its bo
 its aspect kept, its centre of mass in the middle of the frame. Pillow and NumPy only.
 """
 
+import struct
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +22,18 @@ MAX_PIXELS = 50_000_000  # A4 at 600 dpi has 35 million; guards against decompre
 INK_SHARE = 20 / 28  # of the frame's side, that the longer side of the ink takes
 FLAT_SHARE = 0.4  # of all pixels exactly at paper level, above which the image is no photograph or JPEG
 MIN_CONTRAST = 24  # grey levels between paper and ink, below which there is nothing to read
+# What Pillow's decoders raise of damaged files.
+_RAISED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
 # Warning filters belong to the process: images that several threads open change them in turn. Decoding is not held up.
 _OPENING = threading.Lock()
 
@@ -40,23 +55,38 @@ def decode_grey(file: Path | IO[bytes], name: str) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: no image, too large or cut off.
     """
+    with decoding(name), opened_image(file) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageError(
+                f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
+                "an image may have; crop it"
+            )
+        return to_grey(ImageOps.exif_transpose(image))
+
+
+def opened_image(file: Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Return an image of which no more than the header is read; what is far too large for one is refused by that."""
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(file, formats=formats)
+
+
+@contextmanager
+def decoding(name: str) -> Iterator[None]:
+    """Say in a sentence about the file `name` what decoders raise.
+
+    Raises:
+        ImageError: no image, too large or cut off.
+    """
     try:
-        with _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(file)
-        with opened as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"{name} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} "
-                    "an image may have; crop it"
-                )
-            return _to_grey(ImageOps.exif_transpose(image))
+        yield
     except UnidentifiedImageError as err:
         raise ImageError(f"{name} is not an image in a format that can be read (PNG, JPEG, TIFF, PGM ...)") from err
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise ImageError(f"{name} is larger than an image may be: {err}") from err
-    except (OSError, ValueError, SyntaxError, EOFError) as err:  # Pillow's decoders raise all of these
-        raise ImageError(f"{name} cannot be decoded: {err}; it may be cut off") from err
+    except _RAISED as err:
+        said = " ".join(str(err).split()) or type(err).__name__
+        raise ImageError(f"{name} cannot be decoded: {said}; it may be cut off") from err
 
 
 def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8] | None:
@@ -66,11 +96,18 @@ def normalize(grey: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArr
         grey: uint8 (H, W), dark ink on light paper or light on dark.
     """
     crop = _ink(grey)
-    if crop is None:
-        return None
-    scale = min(height * INK_SHARE / crop.shape[0], width * INK_SHARE / crop.shape[1])
-    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
-    image = Image.fromarray(crop)
+    return None if crop is None else framed(crop, height, width)
+
+
+def framed(ink: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return one character's ink as the model takes it: scaled to its share of the frame, its mass in the middle.
+
+    Args:
+        ink: uint8 (H, W), 0 on paper and 255 in the middle of a stroke, cut to the box of what is clearly ink.
+    """
+    scale = min(height * INK_SHARE / ink.shape[0], width * INK_SHARE / ink.shape[1])
+    size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
+    image = Image.fromarray(ink)
     if image.size != size:
         # Box filtering when shrinking (reducing_gap off) keeps thin strokes; bicubic would ring.
         image = image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
@@ -82,7 +119,8 @@ def resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
     return np.asarray(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+def to_grey(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Return the grey levels of an image that lies upright, uint8 (H, W); transparency lies on white paper."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(image, dtype=np.float64)
         low, high = float(values.min()), float(values.max())
@@ -134,10 +172,10 @@ def _otsu(values: npt.NDArray[np.int32]) -> float:
 
 def _centred(glyph: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Place a glyph so that its centre of mass is in the middle of the frame, as far as it fits."""
-    rows, columns = np.indices(glyph.shape)
-    mass = max(1.0, float(glyph.sum()))
-    top = round(height / 2 - float((rows * glyph.astype(np.float64)).sum()) / mass - 0.5)
-    left = round(width / 2 - float((columns * glyph.astype(np.float64)).sum()) / mass - 0.5)
+    rows, columns = glyph.sum(axis=1, dtype=np.int64), glyph.sum(axis=0, dtype=np.int64)
+    mass = max(1.0, float(rows.sum()))
+    top = round(height / 2 - float(rows @ np.arange(len(rows))) / mass - 0.5)
+    left = round(width / 2 - float(columns @ np.arange(len(columns))) / mass - 0.5)
     top = min(max(0, top), height - glyph.shape[0])
     left = min(max(0, left), width - glyph.shape[1])
     frame = np.zeros((height, width), dtype=np.uint8)

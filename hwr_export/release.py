@@ -37,6 +37,7 @@ ENGINES = "engines"
 BUILD = "build.json"
 QUANTIZATION = "quantization.json"
 REPORT = "report.html"
+ACCEPTANCE = "acceptance.json"
 
 INT8, INT8_CPU, FP16, FP32 = "int8", "int8-cpu", "fp16", "fp32"
 # Files that are made for some backends: another's answers and latency would say nothing of what is shipped.
@@ -59,6 +60,7 @@ Role = Literal[
     "card",
     "quantization",
     "report",
+    "acceptance",
 ]
 
 # Relative, with no `..` and nothing hidden.

@@ -19,6 +19,7 @@ from hwr_export.scan_cli import main as hwr_scan  # noqa: E402
 from hwr_export.scanner.config import ScanConfig  # noqa: E402
 from hwr_export.scanner.form import definition, fields  # noqa: E402
 from hwr_export.scanner.form.fields import Placed, Written  # noqa: E402
+from hwr_export.scanner.form.page_kind import FormConfig  # noqa: E402
 from hwr_export.scanner.grid import GridConfig, Row  # noqa: E402
 from hwr_export.scanner.page import CropConfig  # noqa: E402
 from hwr_export.scanner.sinks import HttpConfig, JsonlConfig, MqttConfig  # noqa: E402
@@ -127,6 +128,7 @@ SCAN_TABLES = (
     ('`[page]`, `kind = "crop"`', CropConfig),
     ('`[page]`, `kind = "grid"`', GridConfig),
     ("`[[page.rows]]`", Row),
+    ('`[page]`, `kind = "form"`', FormConfig),
     ('`[[sources]]`, `kind = "sane"`', SaneConfig),
     ('`[[sources]]`, `kind = "watch"`', WatchConfig),
     ('`[[sources]]`, `kind = "stdin"`', StdinConfig),

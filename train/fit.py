@@ -49,6 +49,7 @@ from train.sheet import write_sheet
 from train.state import State, load_state, new_state
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+BF16_PROCESSORS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # as PyTorch names what a processor computes itself
 
 OnEpoch = Callable[[dict[str, Any]], None]
 
@@ -63,6 +64,7 @@ class Batches:
 
     images: torch.Tensor
     labels: torch.Tensor
+    label_set: str
     weights: torch.Tensor | None
     garbage: torch.Tensor
     mean_std: tuple[float, float]
@@ -142,6 +144,7 @@ def fit_split(
         batches = Batches(
             images=torch.tensor(split.data.images[split.train], device=device),
             labels=torch.tensor(split.data.labels[split.train], device=device),
+            label_set=labels,
             weights=None if weights is None else torch.tensor(weights, dtype=torch.float64),
             garbage=torch.tensor(garbage, device=device),
             mean_std=mean_std,
@@ -153,12 +156,14 @@ def fit_split(
             out.mkdir(parents=True, exist_ok=True)
             write_atomic(out / RECIPE, recipe_yaml(recipe))
             keep_metrics_of(out / METRICS, state.epoch)
-            write_sheet(out / SHEET, to_unit(batches.images[:64]), recipe)
+            write_sheet(out / SHEET, to_unit(batches.images[:64]), recipe, labels)
         console.print(
             f"{recipe.model.name}: {count_parameters(state.model):,} parameters on "
             f"{device.type}{f' x {world}' if world > 1 else ''}; {len(split.train):,} training and "
             f"{len(split.validation):,} validation images, split {split.description['split']}"
         )
+        if recipe.precision == "bf16" and device.type == "cpu" and not _computes_bf16():
+            console.print("this processor emulates bf16: precision: fp32 in the recipe may be ten times faster here")
         log = stack.enter_context(_tensorboard(out, state.epoch)) if tensorboard and rank == 0 else None
         _run(state, recipe, split, batches, out, console, log, on_epoch)
     return out / CHECKPOINT_JSON
@@ -308,11 +313,11 @@ def batch_inputs(
 def _garbage(recipe: Recipe, batches: Batches, distorted: torch.Tensor) -> torch.Tensor:
     """Return as many images that are no character of ours, half of them real ones where there are any."""
     if not len(batches.garbage):
-        return garbage_like(distorted)
+        return garbage_like(distorted, batches.label_set)
     real = len(distorted) // 2
     drawn = torch.randint(len(batches.garbage), (real,)).to(batches.garbage.device)
     others = augment(to_unit(batches.garbage[drawn]), recipe.augment)
-    return torch.cat([others, garbage_like(distorted[real:])])
+    return torch.cat([others, garbage_like(distorted[real:], batches.label_set)])
 
 
 @torch.inference_mode()
@@ -330,6 +335,10 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
 def normalise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
     """[0, 1] -> zero mean and unit variance over the training split."""
     return (images - mean) / std
+
+
+def _computes_bf16() -> bool:
+    return any(torch.cpu.get_capabilities().get(name) for name in BF16_PROCESSORS)
 
 
 @contextmanager

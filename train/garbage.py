@@ -6,6 +6,7 @@ best class below one half (outlier exposure, Hendrycks et al. 2019, with a hinge
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,14 @@ def other_characters(recipe: Recipe, data: Dataset, root: Path | None) -> np.nda
     return found.data.images[found.train]
 
 
-def garbage_like(images: torch.Tensor) -> torch.Tensor:
-    """Return as many images that are no character as there are characters, float32 (N, 1, H, W) in [0, 1]."""
-    kinds = [_scrambled, _smooth, _bars, _grain, _marks]
+def garbage_like(images: torch.Tensor, labels: str) -> torch.Tensor:
+    """Return as many images that are no character as there are characters, float32 (N, 1, H, W) in [0, 1].
+
+    Args:
+        labels: where letters are among them, marks are of one piece: two and three make L, T, V, X, Y, H.
+    """
+    pieces = 1 if any(c.isalpha() for c in labels) else 3
+    kinds = [_scrambled, _smooth, _bars, _grain, partial(_marks, most=pieces)]
     parts = images.tensor_split(len(kinds))
     return torch.cat([make(part) for make, part in zip(kinds, parts, strict=True)])
 
@@ -102,13 +108,13 @@ def _grain(images: torch.Tensor) -> torch.Tensor:
     return hit * torch.rand_like(images)
 
 
-def _marks(images: torch.Tensor) -> torch.Tensor:
-    """Dots, dashes, crosses and stars: up to three straight pieces. Never one upright piece alone, which is a 1."""
+def _marks(images: torch.Tensor, most: int) -> torch.Tensor:
+    """Dots, dashes, crosses and stars: up to `most` straight pieces. Never one upright piece alone, which is a 1."""
     n, _, height, width = images.shape
     device = images.device
     y = torch.linspace(-1, 1, height, device=device).view(1, 1, height, 1)
     x = torch.linspace(-1, 1, width, device=device).view(1, 1, 1, width)
-    pieces = torch.randint(1, 4, (n, 1, 1, 1), device=device)
+    pieces = torch.randint(1, most + 1, (n, 1, 1, 1), device=device)
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(n, 1, 1, 1, device=device)

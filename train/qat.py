@@ -74,6 +74,7 @@ def qat(
     batches = Batches(
         images=torch.tensor(split.data.images[split.train]),
         labels=torch.tensor(split.data.labels[split.train]),
+        label_set=split.data.label_set,
         weights=None,
         garbage=torch.tensor(other_characters(recipe, split.data, data_root)),
         mean_std=(p.mean, p.std),

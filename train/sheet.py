@@ -14,11 +14,12 @@ from train.recipe import Recipe
 ROWS, COLUMNS, ZOOM, GAP = 10, 12, 2, 2
 
 
-def write_sheet(path: Path, images: torch.Tensor, recipe: Recipe) -> None:
+def write_sheet(path: Path, images: torch.Tensor, recipe: Recipe, labels: str) -> None:
     """Draw distorted images of the first characters; with `garbage_weight`, last two rows of what is no character.
 
     Args:
         images: float32 (N, 1, H, W) in [0, 1].
+        labels: the characters to be read, which decide what is none.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -28,7 +29,7 @@ def write_sheet(path: Path, images: torch.Tensor, recipe: Recipe) -> None:
         ]
         if recipe.garbage_weight:
             source = augment(images[: 2 * COLUMNS].cpu(), recipe.augment)
-            rows += list(garbage_like(source).split(COLUMNS))
+            rows += list(garbage_like(source, labels).split(COLUMNS))
     height, width = images.shape[2] + GAP, images.shape[3] + GAP
     sheet = torch.full((len(rows) * height + GAP, COLUMNS * width + GAP), 0.35)
     for i, row in enumerate(rows):

@@ -16,7 +16,7 @@ from hwr_export.spec import Preprocessing, first_problem
 
 # What a device installs, proves itself against and can show. The rest is for who makes releases.
 DEVICE_ROLES: frozenset[Role] = frozenset(
-    ("checkpoint", "onnx", "goldens", "build", "engine", "sidecar", "parity", "card")
+    ("checkpoint", "onnx", "goldens", "build", "engine", "sidecar", "parity", "card", "acceptance")
 )
 _NEEDED: dict[str, Role] = {CHECKPOINT: "checkpoint", onnx_path(FP32): "onnx", GOLDENS: "goldens", PARITY: "parity"}
 _AGAIN: dict[Role, str] = {
@@ -31,6 +31,7 @@ _AGAIN: dict[Role, str] = {
     "bench": "bench",
     "profile": "profile",
     "report": "report",
+    "acceptance": "form calibrate",
 }
 _View = TypeVar("_View", bound=BaseModel)
 
@@ -149,6 +150,8 @@ def _sources(release: Release, file: ManifestFile) -> Iterator[ManifestFile]:
             yield _engine(release, file)
         case "parity":
             yield from (*release.by_role("goldens"), *models)
+        case "acceptance":
+            yield release.onnx(FP32)
         case "bench" | "samples" | "profile" | "report":
             yield from models
 

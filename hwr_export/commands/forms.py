@@ -143,6 +143,46 @@ def import_(template: Path, out: Path, page_width: float, as_json: bool) -> None
         print_table(("not as it was", "what became of it"), [(each.where, each.what) for each in found.unmapped])
 
 
+@form.command()
+@click.argument("results", type=PathArgument)
+@click.option("--truth", required=True, type=PathArgument, help='JSON: {"page.png": {"field": "value"}}.')
+@click.option("--release", "releases", required=True, multiple=True, type=PathArgument, help="As for read-form.")
+@click.option("--bound", default=0.001, type=click.FloatRange(0, 1, True, True), help="Share of wrong accepted fields.")
+@click.option("--confidence", default=0.95, type=click.FloatRange(0.5, 1, True, True), help="That the bound holds.")
+@json_option
+def calibrate(
+    results: Path, truth: Path, releases: tuple[Path, ...], bound: float, confidence: float, as_json: bool
+) -> None:
+    """Choose from which probability on fields are accepted, on RESULTS whose truth is known; the release keeps it."""
+    with quiet_stdout():
+        from hwr_export.release import Release
+        from hwr_export.scanner.form.calibrate import calibrate as run
+        from hwr_export.scanner.form.calibrate import load_results, load_truth
+
+        found, pages = load_results(results)
+        opened = [Release.open(path) for path in releases]
+        chosen, without = run(found, pages, load_truth(truth), opened, bound, confidence)
+    if as_json:
+        print_json({"schema": 1, "thresholds": [t.model_dump(mode="json") for t in chosen], "without": without})
+        return
+    columns = ("fields", "accepted from", "pages", "of them", "accepted", "wrong", "at most wrong")
+    rows = [
+        (
+            t.family,
+            f"{t.least:.6f}",
+            t.pages,
+            t.fields,
+            f"{t.accepted} ({t.accepted / t.fields:.1%})",
+            f"{t.wrong} on {t.wrong_pages} pages",
+            f"{t.upper_bound:.3%}",
+        )
+        for t in chosen
+    ]
+    print_table(columns, rows, title=f"At most {bound:.2%} of the accepted are wrong, with {confidence:.0%} confidence")
+    for line in without:
+        click.echo(f"Left to a person: {line}")
+
+
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
     try:

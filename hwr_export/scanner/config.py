@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from hwr_export.errors import UsageError
+from hwr_export.scanner.form.page_kind import FormConfig
 from hwr_export.scanner.grid import GridConfig
 from hwr_export.scanner.page import CropConfig
 from hwr_export.scanner.sinks import Sinks
@@ -23,7 +24,7 @@ else:
     import tomli as tomllib
 
 SourceConfig = Annotated[SaneConfig | WatchConfig | StdinConfig, Field(discriminator="kind")]
-PageConfig = Annotated[CropConfig | GridConfig, Field(discriminator="kind")]
+PageConfig = Annotated[CropConfig | GridConfig | FormConfig, Field(discriminator="kind")]
 
 
 class ScanConfig(Strict):

@@ -31,21 +31,28 @@ class Character:
 
 @dataclass(frozen=True)
 class Field:
-    """What stands in one field. `confidence` is its least certain character's; `rejected`: one of them is."""
+    """What stands in one field. `confidence` is its least certain character's; `rejected`: one of them is.
+
+    A form knows more: there `confidence` is the value's own, and `reasons` say why it is rejected.
+    """
 
     name: str
     value: str | None
     confidence: float
     rejected: bool
     characters: tuple[Character, ...]
+    reasons: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """Return it as a result carries it."""
-        return asdict(self)
+        """Return it as a result carries it; reasons where there are some."""
+        found = asdict(self)
+        if not self.reasons:
+            del found["reasons"]
+        return found
 
 
 class PageReader(Protocol):
-    """What reads a page; forms come later behind the same call."""
+    """What reads a page."""
 
     def read(self, page: Grey) -> list[Field]:
         """Return the page's fields.

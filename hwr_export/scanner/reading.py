@@ -14,6 +14,7 @@ from hwr_export.errors import ImageError, RunnerError, ScannerError
 from hwr_export.glyph import decode_grey
 from hwr_export.scanner.config import ScanConfig
 from hwr_export.scanner.faults import SpoolDiskError
+from hwr_export.scanner.form.page_kind import FormConfig, FormPageReader
 from hwr_export.scanner.grid import GridConfig, GridReader
 from hwr_export.scanner.logs import log, log_unexpected
 from hwr_export.scanner.page import CropReader, PageReader
@@ -25,7 +26,14 @@ Reject = Callable[[str, str, bytes, str], None]  # source, key, image, reason
 
 
 def page_reader(config: ScanConfig, active: Active) -> PageReader:
-    """Return the reader of the configured kind of pages."""
+    """Return the reader of the configured kind of pages.
+
+    Raises:
+        FormError: a form's definition is none.
+        ScannerError: what forms need is not installed.
+    """
+    if isinstance(config.page, FormConfig):
+        return FormPageReader(config.page, active, config.threads)
     if isinstance(config.page, GridConfig):
         return GridReader(config.page, active.runner)
     return CropReader(active.runner)

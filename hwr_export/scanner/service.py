@@ -210,6 +210,7 @@ class _Service:
                 self._config.health,
             ):
                 raise ScannerError("`root`, `threads`, `health` and the spool's `directory` change with a restart only")
+            reader = page_reader(config, self._active)
         except HwrError as err:
             log("reload-refused", "error", config=str(self._path), reason=str(err))
             return
@@ -218,7 +219,7 @@ class _Service:
         self._delivering.close()
         self._config = config
         self._spool.max_pages, self._spool.max_bytes = config.spool.max_pages, config.spool.max_bytes
-        self._reading.reader = page_reader(config, self._active)
+        self._reading.reader = reader
         self._begin()
         self._notifier.ready()
         log("reloaded", config=str(self._path))

@@ -20,11 +20,29 @@ from train.garbage import garbage_like, garbage_loss
 def test_garbage_has_the_shape_and_range_of_the_images(n: int) -> None:
     torch.manual_seed(0)
     images = to_unit(torch.tensor(load_mnist("train").images[:n]))
-    found = garbage_like(images)
+    found = garbage_like(images, "0123456789")
     assert found.shape == images.shape
     assert found.min() >= 0
     assert found.max() <= 1
     assert not any(torch.equal(a, b) for a in found for b in images)
+
+
+def test_among_letters_marks_of_several_pieces_are_no_garbage() -> None:
+    """Two pieces make a T or an X; a dot or a dash is convex: between two pixels of ink there is ink."""
+
+    def convex(labels: str) -> float:
+        torch.manual_seed(0)
+        marks = garbage_like(torch.zeros(500, 1, 28, 28), labels)[400:, 0].numpy()
+        rng = np.random.default_rng(0)
+        inked = []
+        for mark in marks:
+            pixels = np.argwhere(mark > 0.3)
+            one, two = (rng.permutation(pixels) for _ in range(2))
+            inked += mark[tuple(((one + two) // 2).T)].tolist()
+        return float((np.asarray(inked) > 0.1).mean())
+
+    assert convex("0123456789") < 0.99
+    assert convex("01Aa") > 0.998
 
 
 def test_the_loss_begins_where_a_class_is_more_likely_than_not() -> None:
@@ -56,7 +74,9 @@ def test_training_with_garbage_makes_the_model_unsure_of_other_garbage(run_dir: 
 
 def test_real_images_of_other_characters_join_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("train.fit.garbage_like", lambda images: seen.append(len(images)) or garbage_like(images))
+    monkeypatch.setattr(
+        "train.fit.garbage_like", lambda images, labels: seen.append(len(images)) or garbage_like(images, labels)
+    )
     few = {"epochs": 1, "data": {"limit": 400, "validation_fraction": 0.3}, "garbage_weight": 0.5}
     letters = {"name": "chars62", "classes": "AEFHK", "limit": 2000}
     fit(tiny_recipe(**few, garbage_data=letters), tmp_path / "r", None, resume=False, console=silent())

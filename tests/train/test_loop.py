@@ -1,5 +1,6 @@
 """What a recipe can switch on in the loop, each on a few hundred real digits."""
 
+import io
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from hwr_export.checkpoint import load_checkpoint
 from hwr_export.errors import CheckpointError, HwrError, UsageError
@@ -42,6 +44,18 @@ def test_every_precision_learns(tmp_path: Path, precision: str) -> None:
     found = metrics(run(tiny_recipe(data={"limit": 800}, epochs=4, precision=precision), tmp_path / "r"))
     assert found[-1]["train_loss"] < 0.7 * found[0]["train_loss"]
     assert all(0 < r["gradient_norm"] < 100 and 0 <= r["gradient_clipped"] <= 1 for r in found)
+
+
+@pytest.mark.parametrize(
+    ("precision", "knows", "said"), [("bf16", False, True), ("bf16", True, False), ("fp32", False, False)]
+)
+def test_a_processor_that_emulates_bf16_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, knows: bool, said: bool
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": knows})
+    console = Console(file=io.StringIO(), width=200)
+    fit(tiny_recipe(**QUICK | {"epochs": 1}, precision=precision), tmp_path / "r", None, resume=False, console=console)
+    assert ("emulates bf16: precision: fp32 in the recipe" in console.file.getvalue()) is said
 
 
 def test_precisions_differ_only_by_rounding(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hwr_export.errors import FormError
 from hwr_export.labels import DIGITS
-from hwr_export.scanner.form.fields import CAPITALS, CheckDigits
+from hwr_export.scanner.form.fields import CAPITALS, MOD11_LONGEST, CheckDigits
 
 States = npt.NDArray[np.int64]
 DEAD = -1
@@ -123,6 +123,8 @@ def iban_machine(country: str) -> Machine:
 
 def valid(check: CheckDigits, text: str) -> bool:
     """Tell whether a number's check digits are right."""
+    if check == "mod11" and len(text) > MOD11_LONGEST:
+        return False
     return len(text) > CHECK_LENGTH.get(check, 1) and machine(check, len(text)).accepts(text)
 
 
@@ -147,7 +149,10 @@ def complete(check: CheckDigits, text: str) -> str:
         number = text + "".join(last)
         if valid(check, number):
             return number
-    raise FormError(f"{text!r} cannot be given check digits of the kind {check}: it takes digits alone")
+    raise FormError(
+        f"{text!r} cannot be given check digits of the kind {check}: it takes digits alone"
+        + (f", {MOD11_LONGEST - 1} at most" if check == "mod11" else "")
+    )
 
 
 def complete_iban(country: str, account: str) -> str:

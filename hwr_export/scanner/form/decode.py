@@ -40,21 +40,24 @@ class Reading:
     probability: float
 
 
-def emissions(rows: Sequence[npt.NDArray[np.float32]], labels: Sequence[str], field: WrittenField) -> Floats:
-    """Return the probabilities of the field's alphabet, float64 (N, characters), out of one or more models' answers.
+def emissions(probabilities: npt.NDArray[np.floating], labels: str, field: WrittenField) -> Floats:
+    """Return the probabilities of the field's alphabet, float64 (N, characters), out of a model's answers.
 
-    Several models are averaged in the logarithm. Rows add up to what speaks for any character of the alphabet.
+    Rows add up to what speaks for any character of the alphabet.
 
     Args:
-        rows: of each model, float32 (N, classes).
-        labels: of each model, its label set.
+        probabilities: float32 (N, classes).
+        labels: the model's label set.
     """
-    merged = [_of_alphabet(p.astype(np.float64), known, field) for p, known in zip(rows, labels, strict=True)]
-    if len(merged) == 1:
-        return merged[0]
-    mean = np.exp(np.mean([np.log(p + LEAST) for p in merged], axis=0))
-    mass = np.exp(np.mean([np.log(p.sum(axis=1) + LEAST) for p in merged], axis=0))
-    return np.asarray(mean * (np.minimum(mass, 1.0) / mean.sum(axis=1))[:, None], dtype=np.float64)
+    probabilities = probabilities.astype(np.float64)
+    columns = probabilities[:, [labels.index(c) for c in field.alphabet]]
+    if isinstance(field, LettersField) or not any(c.islower() for c in field.alphabet):
+        for i, capital in enumerate(field.alphabet):
+            small = capital.lower()
+            # Written alike, the small letter is the capital where no small letters may stand.
+            if capital in LOOK_ALIKE_CASES and small not in field.alphabet and small in labels:
+                columns[:, i] += probabilities[:, labels.index(small)]
+    return np.asarray(columns, dtype=np.float64)
 
 
 def decode(field: WrittenField, characters: Floats, blanks: Floats, readings: int = 4) -> list[Reading]:
@@ -117,17 +120,6 @@ def _day(field: DateField, text: str) -> str:
         next(y for y in range(field.first.year, field.last.year + 1) if y % 100 == int(named["YY"]))
     )
     return f"{year}-{named['MM']}-{named['DD']}"
-
-
-def _of_alphabet(probabilities: Floats, labels: str, field: WrittenField) -> Floats:
-    columns = probabilities[:, [labels.index(c) for c in field.alphabet]]
-    if isinstance(field, LettersField) or not any(c.islower() for c in field.alphabet):
-        for i, capital in enumerate(field.alphabet):
-            small = capital.lower()
-            # Written alike, the small letter is the capital where no small letters may stand.
-            if capital in LOOK_ALIKE_CASES and small not in field.alphabet and small in labels:
-                columns[:, i] += probabilities[:, labels.index(small)]
-    return np.asarray(columns, dtype=np.float64)
 
 
 def _weight(branch: Branch, characters: Floats | None, blanks: Floats, alphabet: str) -> float:

@@ -199,10 +199,10 @@ def _check_shape(text: str) -> None:
 
 def _said(err: ValidationError) -> str:
     first = err.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"])) or "document"
+    where = ".".join(str(part)[:80] for part in first["loc"]) or "document"
     if first["type"] == "extra_forbidden":
         return f"{where} is no key; docs/forms.md lists them"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')[:400]}"
 
 
 def _of_rule(rule: SumRule | RangeRule | OrderRule) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from hwr_export.spec import Strict
 
 CAPITALS = ALPHANUMERIC[10:36]
 LETTERS = ALPHANUMERIC[10:]
+MOD11_LONGEST = 10  # the eleventh character from the right would weigh 11, which is nothing
 CheckDigits = Literal["luhn", "mod11", "mod11-10", "mod97-10", "gs1", "verhoeff", "damm"]
 
 
@@ -187,6 +188,15 @@ class IdField(Written):
 
     def every_character(self) -> str:
         return DIGITS + "X" if self.check == "mod11" else DIGITS
+
+    @model_validator(mode="after")
+    def _noticing(self) -> Self:
+        if self.check == "mod11" and (self.boxes or 0) > MOD11_LONGEST:
+            raise ValueError(
+                f"mod11 does not notice a wrong digit in numbers of more than {MOD11_LONGEST} characters; "
+                "fields may be shorter, or of another check"
+            )
+        return self
 
 
 WrittenField = (

@@ -41,6 +41,7 @@ def test_account_and_card_numbers() -> None:
 
 @given(st.sampled_from(KINDS), st.text("0123456789", min_size=1, max_size=14), st.data())
 def test_one_wrong_digit_is_noticed(check: str, text: str, data: st.DataObject) -> None:
+    text = text[:9] if check == "mod11" else text
     number = complete(check, text)  # type: ignore[arg-type]
     assert number.startswith(text)
     at = data.draw(st.integers(0, len(text) - 1))
@@ -49,5 +50,7 @@ def test_one_wrong_digit_is_noticed(check: str, text: str, data: st.DataObject) 
 
 
 def test_what_cannot_be_completed() -> None:
+    with pytest.raises(FormError, match="takes digits alone, 9 at most"):
+        complete("mod11", "0123456789")
     with pytest.raises(FormError, match="'12A' cannot be given check digits of the kind luhn"):
         complete("luhn", "12A")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hwr_export.scanner.form.layout import Layout, Rect, lay_out
 from hwr_export.scanner.form.registration import PageRefused, Registration, register
 from hwr_export.scanner.page import Grey
+from scripts.pages.page import Page
 from tests.scanner.form.scans import Sheet, any_motion, motion_of, payment_order, spoilt, worst_px
 
 FORM = payment_order()
@@ -44,6 +45,13 @@ def test_a_sheet_is_found_to_a_fraction_of_a_pixel(seed: int, dpi: float) -> Non
     assert worst_px(found, motion, sheet.layout, dpi) < 0.5
     assert found.residual_px < 0.12 * dpi / 25.4 * 2.1
     assert found.dpi == pytest.approx(dpi, rel=0.04)
+
+
+def test_made_pages_lie_where_the_truth_says(scanned: list[Page], proof_layout: Layout) -> None:
+    for page in scanned:
+        found = register(page.grey, proof_layout)
+        assert worst_px(found, np.array(page.scan["homography"]), proof_layout, page.dpi) < 0.5, page.name
+        assert found.dpi == pytest.approx(page.dpi, rel=0.05)
 
 
 def test_an_undistorted_sheet_is_found_to_a_hundredth_of_a_pixel() -> None:
@@ -176,6 +184,8 @@ def test_what_is_not_the_sheet_is_refused() -> None:
     assert refused(cv2.bitwise_not(page), layout)[0] == "negative"
     for paper in (np.full((3508, 2480), 240, np.uint8), np.zeros((3508, 2480), np.uint8)):
         assert refused(paper, layout)[0] == refused(paper, lay_out(UNMARKED))[0] == "blank-page"
+    noise = np.random.default_rng(0).integers(0, 256, (1400, 1000), dtype=np.uint8)
+    assert (refused(noise, layout)[0], refused(noise, lay_out(UNMARKED))[0]) == ("no-marks", "not-this-form")
     text = page.copy()
     text[:450] = text[3000:] = 255
     code, said = refused(text, layout)

@@ -1,0 +1,131 @@
+"""A strip's darkness and where boxes are printed in it -> the ink alone, with the printed lines taken out of it.
+
+A line's own darkness is measured across it where no ink crosses, and divided out: paper printed in a tint is darker
+paper. Where a line is too dark to see ink on it, strokes that go on at both of its sides are joined through it.
+"""
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hwr_export.scanner.form.strips import PX_PER_MM, Strip
+from hwr_export.scanner.page import Grey
+
+Floats = npt.NDArray[np.float64]
+_REACH = 5  # pixels from where a line ought to be, within which it is looked for
+_OVERLAP = 2  # pixels by which a line goes on where it meets another
+_INSET = 6  # pixels at the ends of a side, where other sides meet it
+_PIECE = 48  # pixels of a long line that are measured together
+_BARE = 0.4  # quantile along a line that is taken for the line without ink
+_SLACK = 1.25  # a line may be so much darker than the others of its field
+_OPAQUE = 0.42  # darkness in the middle of a line on which ink is not seen
+_HIDES = 0.35  # darkness at the edge of such a line, within which it is not
+_VISIBLE = 46  # levels by which ink is darker than an opaque line, to be seen on it
+
+
+def without_lines(strip: Strip, boxes: Floats) -> Grey:
+    """Return the ink, uint8 (H, W).
+
+    Args:
+        boxes: float64 (N, 4) as `Strip.boxes` returns them, all that are printed within the strip.
+    """
+    model = np.zeros(strip.dark.shape, dtype=np.uint8)
+    # Columns of the picture laid on its side are rows: one way of looking for lines serves both.
+    _draw_rows(strip.dark, model, boxes, strip.noise)
+    _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise)
+    ink = cv2.divide(cv2.subtract(strip.dark, model), cv2.bitwise_not(model), scale=255)
+    if int(model.max()) > 255 * _OPAQUE:
+        ink = _joined(strip.dark, ink, model)
+    return np.asarray(ink, dtype=np.uint8)
+
+
+def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
+    """Write the darkness of the upper and lower sides of boxes into `model`, where it has less."""
+    sides = _pieces(boxes, dark.shape)
+    if not len(sides):
+        return
+    profiles = _profiles(dark, sides)
+    centre, darkness, half = _typical(profiles)
+    if darkness < 2 * noise:
+        return
+    # A side may lie a little off the others; what is darker or wider than they are is ink along it.
+    away = np.arange(-_REACH, _REACH + 1) - centre
+    near = np.where(np.abs(away) <= 2, profiles, 0)
+    shift = (near * away).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
+    shift[near.max(axis=1) < darkness / 2] = 0
+    cap = _SLACK * darkness * np.clip(half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
+    drawn = np.minimum(profiles, cap).round().astype(np.uint8)[:, :, None]
+    for (row, start, length), line in zip(sides.tolist(), drawn, strict=True):
+        top, bottom = max(0, row - _REACH), min(dark.shape[0], row + _REACH + 1)
+        part = model[top:bottom, start : start + length]
+        np.maximum(part, line[top - row + _REACH : bottom - row + _REACH], out=part)
+
+
+def _pieces(boxes: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return row, first column and length of pieces of the boxes' upper and lower sides, int64 (N, 3)."""
+    left, top, right, bottom = boxes.T
+    first = np.round(left).astype(np.int64) - _OVERLAP
+    last = np.minimum(first + np.round(right - left).astype(np.int64) + 2 * _OVERLAP + 1, shape[1])
+    first = np.maximum(first, 0)
+    count = np.maximum(1, np.round((last - first) / _PIECE).astype(np.int64))
+    size = -(-(last - first) // count)
+    number = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    first, last, size, top, bottom, count = (np.repeat(v, count) for v in (first, last, size, top, bottom, count))
+    start = first + np.round(number * (last - first - size) / np.maximum(1, count - 1)).astype(np.int64)
+    rows = np.round(np.concatenate([top, bottom])).astype(np.int64)
+    found = np.stack([rows, np.tile(start, 2), np.tile(size, 2)], axis=1)
+    return found[(found[:, 2] > 2 * _INSET + 4) & (rows >= 0) & (rows < shape[0])]
+
+
+def _profiles(dark: Grey, sides: npt.NDArray[np.int64]) -> Floats:
+    """Return the darkness across each piece of a line, float64 (N, 2 * _REACH + 1); 0 beyond the strip."""
+    offsets = np.arange(-_REACH, _REACH + 1)
+    rows = sides[:, :1] + offsets
+    beyond = (rows < 0) | (rows >= dark.shape[0])
+    rows = np.clip(rows, 0, dark.shape[0] - 1)
+    profiles = np.empty(rows.shape)
+    for length in np.unique(sides[:, 2]).tolist():
+        chosen = sides[:, 2] == length
+        columns = sides[chosen, 1, None] + np.arange(_INSET, length - _INSET)
+        along = dark[rows[chosen, :, None], columns[:, None, :]]
+        kth = int(_BARE * along.shape[2])
+        profiles[chosen] = np.partition(along, kth, axis=2)[:, :, kth]
+    profiles[beyond] = 0
+    return profiles
+
+
+def _typical(profiles: Floats) -> tuple[float, float, float]:
+    """Return where the lines of a field lie from where they ought to be, how dark they are, and half their width."""
+    offsets = np.arange(-_REACH, _REACH + 1)
+    middle = np.median(profiles, axis=0)
+    darkness = float(np.median(profiles.max(axis=1)))
+    mass = float(middle.sum())
+    if mass <= 0:
+        return 0.0, darkness, 1.0
+    centre = float((middle * offsets).sum()) / mass
+    return centre, darkness, max(1.0, mass / max(1.0, float(middle.max())) / 2)
+
+
+def _joined(dark: Grey, ink: Grey, model: Grey) -> Grey:
+    """Return ink on which opaque lines are bridged by the strokes that end at both of their sides."""
+    lost = np.asarray(model > 255 * _HIDES, dtype=np.uint8)
+    seen = np.where(cv2.subtract(dark, model) > _VISIBLE, ink, 0)
+    outside = np.where(lost > 0, 0, ink).astype(np.uint8)
+    bridged = np.zeros_like(outside)
+    for kernel in _bridges():
+        bridged = cv2.max(bridged, cv2.morphologyEx(outside, cv2.MORPH_CLOSE, kernel))
+    return np.where(lost > 0, np.maximum(bridged, seen), ink).astype(np.uint8)
+
+
+def _bridges() -> list[npt.NDArray[np.uint8]]:
+    """Return thin lines in all directions, longer than a printed line is wide."""
+    length = round(1.3 * PX_PER_MM)
+    kernels = []
+    for degrees in range(0, 180, 30):
+        kernel = np.zeros((length, length), dtype=np.uint8)
+        middle = (length - 1) / 2
+        step = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]) * middle
+        ends = [tuple(round(float(middle + sign * s)) for s in step) for sign in (-1, 1)]
+        cv2.line(kernel, ends[0], ends[1], 1)
+        kernels.append(kernel)
+    return kernels
