@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 SIDE_PX = 26.0  # of a mark, at least, on the reduced page on which marks are sought
 AGREE_MM = 0.8  # within which marks that are seen agree with one sheet
+TOLD_PX = 1200  # of the longer side of a page, at least, on which a mirror image is told
 MOST_OF_A_KIND = 3  # marks of one number that are looked at
 
 
@@ -106,9 +107,10 @@ def _expected(sheet: dict[int, Seen], layout: Layout, shape: tuple[int, ...]) ->
 def _without_marks(page: Grey, layout: Layout) -> PageRefused:
     if is_blank(page):
         return PageRefused("blank-page", BLANK)
+    small, _ = shrunk(page, max(page.shape) / TOLD_PX)
     for code, changed, said in (
-        ("mirrored", cv2.flip(page, 1), "a mirror image"),
-        ("negative", cv2.bitwise_not(page), "a negative, white on black"),
+        ("mirrored", cv2.flip(small, 1), "a mirror image"),
+        ("negative", cv2.bitwise_not(small), "a negative, white on black"),
     ):
         if len(see_marks(changed, layout)) > 1:
             return PageRefused(code, f"the page is {said} of a sheet with marks: scan it as it is")

@@ -51,10 +51,7 @@ class Sheet:
     def __post_init__(self) -> None:
         self.layout = lay_out(self.form)
         self.paper = _printed(sheet_pdf(self.form)).copy()
-        height, width = self.paper.shape  # the renderer stretches the page to whole pixels
-        self.to_paper = np.array(
-            [[width / self.layout.width, 0, -0.5], [0, height / self.layout.height, -0.5], [0, 0, 1]]
-        )
+        self.to_paper = true_homography(self.paper, self.layout)
 
     def paint(self, rect: Rect, grey: int = 255) -> None:
         """Cover a part of the sheet."""
@@ -164,3 +161,8 @@ def worst_px(found: Registration, truth: Floats, layout: Layout, dpi: float = 30
     right = np.c_[corners, np.ones(len(corners))] @ truth.T
     away = found.pixels(corners) - right[:, :2] / right[:, 2:]
     return float(np.linalg.norm(away, axis=1).max()) * 300 / dpi
+
+
+def true_homography(grey: Grey, layout: Layout) -> Floats:
+    """Return mm -> pixels of a sheet as a renderer makes it, which stretches it to whole pixels."""
+    return np.array([[grey.shape[1] / layout.width, 0, -0.5], [0, grey.shape[0] / layout.height, -0.5], [0, 0, 1.0]])
