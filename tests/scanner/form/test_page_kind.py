@@ -83,8 +83,9 @@ def test_the_service_reads_a_form(device: Path, service, mnist_test: Dataset) ->
     (result,) = until(lambda: results(device))
     fields = {field["name"]: field for field in result["fields"]}
     assert fields["customer"]["value"] == expected["customer"]
-    assert fields["customer"]["rejected"]  # the release says nothing of forms
-    assert fields["customer"]["reasons"] == ["not-calibrated"]
+    assert all(field["rejected"] == ("reasons" in field) for field in fields.values())
+    assert (fields["payee"]["value"], fields["payee"]["rejected"]) == (None, True)
+    assert "required-empty" in fields["payee"]["reasons"]
     assert [c["label"] for c in fields["customer"]["characters"]] == list(expected["customer"])
     Image.new("L", (1654, 2339), 255).save(device / "in" / "blank.png")
     blank = until(lambda: [r for r in results(device) if r["error"]])[0]
