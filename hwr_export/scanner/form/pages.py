@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from hwr_export.errors import ImageError
 from hwr_export.glyph import MAX_PIXELS, decoding, opened_image, to_grey
 from hwr_export.scanner.form.pdf import Pdf, open_pdf
+from hwr_export.scanner.form.tiff import tiff_pages
 from hwr_export.scanner.form.units import page_name
 from hwr_export.scanner.page import Grey
 
@@ -26,9 +27,7 @@ MAX_PAGES = 5_000  # of one file
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
 _SNIFFED_BYTES = 1024  # in which a PDF's header must stand
 _END_BYTES = 65_536  # in which its end must
-_SUBFILE_TYPE, _PHOTOMETRIC = 254, 262  # TIFF 6.0
-_WHITE_IS_ZERO = 0
-_REDUCED = 1  # a smaller version of another page
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,10 @@ def _opened(path: Path) -> Iterator[PageFile]:
                 yield _Rendered(path, pdf)
         else:
             with opened_image(file, _FORMATS) as image:
-                yield _Images(path, image)
+                frames = tiff_pages(file, MAX_PAGES) if image.format == "TIFF" else [0]
+                if len(frames) > MAX_PAGES:
+                    raise ImageError(f"{path} has more than {MAX_PAGES:,} pages; split it")
+                yield _Images(path, image, frames)
 
 
 class _Rendered:
@@ -124,16 +126,18 @@ class _Rendered:
 class _Images:
     """The pages of an image file."""
 
-    def __init__(self, path: Path, image: Image.Image) -> None:
-        self._path, self._image = path, image
-        self._frames = _frames(path, image) if image.format == "TIFF" else [0]
-        self.of = len(self._frames)
+    def __init__(self, path: Path, image: Image.Image, frames: list[int | None]) -> None:
+        self._path, self._image, self._frames = path, image, frames
+        self.of = len(frames)
 
     def page(self, number: int) -> PageImage:
         name = page_name(self._path, number, self.of)
+        frame = self._frames[number - 1]
+        if frame is None:
+            raise ImageError(f"{name} is cut off, and whatever pages may have followed: its directory is not whole")
         with decoding(name):
-            if self.of > 1 or self._frames[0]:
-                self._image.seek(self._frames[number - 1])
+            if self.of > 1 or frame:
+                self._image.seek(frame)
             _check_size(*self._image.size, name)
             return PageImage(self._path, number, self.of, self._grey(name), _dpi(self._image.info.get("dpi")))
 
@@ -151,24 +155,6 @@ class _Images:
             high = np.asarray(np.clip(np.asarray(upright), 0, 65535) >> 8, dtype=np.uint8)
             return 255 - high if negative else high
         return to_grey(upright)
-
-
-def _frames(path: Path, image: Image.Image) -> list[int]:
-    """Return which images of a TIFF are pages: all but small versions of others; a damaged one is the last."""
-    found = []
-    for frame in range(MAX_PAGES + 1):
-        try:
-            image.seek(frame)
-        except EOFError:
-            break
-        except Exception:  # a damaged directory: reading that page says so
-            found.append(frame)
-            break
-        if not int(_tag(image, _SUBFILE_TYPE) or 0) & _REDUCED:
-            found.append(frame)
-    else:
-        raise ImageError(f"{path} has more than {MAX_PAGES:,} pages; split it")
-    return found or [0]
 
 
 def _tag(image: Image.Image, number: int) -> Any:

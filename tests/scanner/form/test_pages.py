@@ -318,6 +318,38 @@ def test_a_tiff_whose_pages_go_round_ends(tmp_path: Path) -> None:
     assert len(list(load_pages(path))) == 2
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_tiff_that_is_cut_off_loses_no_page_without_a_word(tmp_path: Path) -> None:
+    """Wherever it is cut: Pillow takes a directory whose end is missing for the last one."""
+    path = tmp_path / "many.tif"
+    tiny = [Image.new("L", (20, 20), level) for level in (10, 20, 30)]
+    tiny[0].save(path, save_all=True, append_images=tiny[1:])
+    data = path.read_bytes()
+    for length in range(8, len(data)):
+        path.write_bytes(data[:length])
+        try:
+            with open_pages(path) as file:
+                whole = [number for number in range(1, file.of + 1) if _is_read(file, number)]
+                assert len(whole) < file.of
+        except ImageError:
+            pass
+
+
+def _level(file: pages.PageFile, number: int) -> int | None:
+    """The level that all of a page's pixels have; None of a page that is refused."""
+    try:
+        (level,) = np.unique(file.page(number).grey)
+    except ImageError:
+        return None
+    return int(level)
+
+
+def test_big_tiff(tmp_path: Path) -> None:
+    drawn(1).save(tmp_path / "big.tif", big_tiff=True, save_all=True, append_images=[drawn(2)])
+    found = list(load_pages(tmp_path / "big.tif"))
+    assert [np.array_equal(page.grey, grey_of(drawn(page.number))) for page in found] == [True, True]
+
+
 def test_too_many_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MAX_PAGES", 2)
     tiny = [Image.new("1", (20, 20), 1) for _ in range(3)]
