@@ -42,7 +42,7 @@ def test_the_exported_model_passes_on_every_backend(release: Release) -> None:
         assert cell["n"] == 10_000
         assert cell["agreement"] == 10_000 or (cell["backend"] == "openvino-bf16" and cell["agreement_rate"] > 0.995)
         assert cell["accuracy"] == pytest.approx(cell["eager_accuracy"], abs=1e-3)
-        assert cell["eager_accuracy"] == pytest.approx(held_out, abs=0.03)
+        assert cell["eager_accuracy"] == pytest.approx(held_out, abs=0.06)  # 400 held-out images: 3.5 standard errors
         assert 0 < cell["max_abs_logit_diff"] <= cell["tolerance"]
         assert cell["batches"] == {"1": "ok", "2": "ok", "7": "ok", str(MAX_BATCH): "ok", str(MAX_BATCH + 1): "refused"}
     assert json.loads((release.path / PARITY).read_text()) == document

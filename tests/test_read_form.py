@@ -166,7 +166,7 @@ def test_without_opencv_it_says_what_to_install(tmp_path: Path, hwr_process: Cal
 def test_handwriting_on_a_printed_form_is_read(
     tmp_path: Path, hwr: Command, mnist_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real reader, in every kind of file; nothing was calibrated for this, so a person has the last word."""
+    """By the real reader, in every kind of file."""
     monkeypatch.chdir(tmp_path)
     page, expected = filled_form(mnist_test, "customer", "phone")
     page.save("a.png")

@@ -4,6 +4,8 @@ A line's own darkness is measured across it where no ink crosses, and divided ou
 paper. Where a line is too dark to see ink on it, strokes that go on at both of its sides are joined through it.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ _BARE = 0.4  # quantile along a line that is taken for the line without ink
 _SLACK = 1.25  # a line may be so much darker than the others of its field
 _OPAQUE = 0.42  # darkness in the middle of a line on which ink is not seen
 _HIDES = 0.35  # darkness at the edge of such a line, within which it is not
+_HINT = 1.35  # times the lines' darkness, below which what is beside the boxes is printed in their tint
 _VISIBLE = 46  # levels by which ink is darker than an opaque line, to be seen on it
 
 
@@ -31,23 +34,34 @@ def without_lines(strip: Strip, boxes: Floats) -> Grey:
     """
     model = np.zeros(strip.dark.shape, dtype=np.uint8)
     # Columns of the picture laid on its side are rows: one way of looking for lines serves both.
-    _draw_rows(strip.dark, model, boxes, strip.noise)
-    _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise)
+    print_level = max(
+        _draw_rows(strip.dark, model, boxes, strip.noise),
+        _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise),
+    )
     ink = cv2.divide(cv2.subtract(strip.dark, model), cv2.bitwise_not(model), scale=255)
-    if int(model.max()) > 255 * _OPAQUE:
-        ink = _joined(strip.dark, ink, model)
-    return np.asarray(ink, dtype=np.uint8)
+    if print_level > 255 * _OPAQUE:
+        return _joined(strip.dark, ink, model)
+    return _without_hints(ink, boxes, print_level)
 
 
-def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
-    """Write the darkness of the upper and lower sides of boxes into `model`, where it has less."""
-    sides = _pieces(boxes, dark.shape)
+def _without_hints(ink: Grey, boxes: Floats, tint: float) -> Grey:
+    """Return ink without what is printed beside the boxes in their tint: decimal points, letters of a date's order."""
+    found = cv2.threshold(ink, _HINT * tint, 255, cv2.THRESH_TOZERO)[1]
+    for left, top, right, bottom in np.maximum(np.round(boxes), 0).astype(np.int64).tolist():
+        found[top : bottom + 1, left : right + 1] = ink[top : bottom + 1, left : right + 1]
+    return np.asarray(found, dtype=np.uint8)
+
+
+def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> float:
+    """Write how dark the upper and lower sides of boxes are into `model`, where it has less; return what is usual."""
+    # Fields of one kind have the same boxes at the same places of their strips.
+    sides = _pieces(np.round(boxes, 2).tobytes(), dark.shape)
     if not len(sides):
-        return
+        return 0.0
     profiles = _profiles(dark, sides)
     centre, darkness, half = _typical(profiles)
     if darkness < 2 * noise:
-        return
+        return 0.0
     # A side may lie a little off the others; what is darker or wider than they are is ink along it.
     away = np.arange(-_REACH, _REACH + 1) - centre
     near = np.where(np.abs(away) <= 2, profiles, 0)
@@ -56,14 +70,17 @@ def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> None:
     cap = _SLACK * darkness * np.clip(half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
     drawn = np.minimum(profiles, cap).round().astype(np.uint8)[:, :, None]
     for (row, start, length), line in zip(sides.tolist(), drawn, strict=True):
-        top, bottom = max(0, row - _REACH), min(dark.shape[0], row + _REACH + 1)
-        part = model[top:bottom, start : start + length]
-        np.maximum(part, line[top - row + _REACH : bottom - row + _REACH], out=part)
+        top = max(0, row - _REACH)
+        part = model[top : row + _REACH + 1, start : start + length]
+        above = top - row + _REACH
+        np.maximum(part, line[above : above + len(part)], out=part)
+    return darkness
 
 
-def _pieces(boxes: Floats, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+@lru_cache(maxsize=256)
+def _pieces(boxes: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Return row, first column and length of pieces of the boxes' upper and lower sides, int64 (N, 3)."""
-    left, top, right, bottom = boxes.T
+    left, top, right, bottom = np.frombuffer(boxes).reshape(-1, 4).T
     first = np.round(left).astype(np.int64) - _OVERLAP
     last = np.minimum(first + np.round(right - left).astype(np.int64) + 2 * _OVERLAP + 1, shape[1])
     first = np.maximum(first, 0)
@@ -97,8 +114,9 @@ def _profiles(dark: Grey, sides: npt.NDArray[np.int64]) -> Floats:
 def _typical(profiles: Floats) -> tuple[float, float, float]:
     """Return where the lines of a field lie from where they ought to be, how dark they are, and half their width."""
     offsets = np.arange(-_REACH, _REACH + 1)
-    middle = np.median(profiles, axis=0)
-    darkness = float(np.median(profiles.max(axis=1)))
+    half = len(profiles) // 2
+    middle = np.partition(profiles, half, axis=0)[half]
+    darkness = float(np.partition(profiles.max(axis=1), half)[half])
     mass = float(middle.sum())
     if mass <= 0:
         return 0.0, darkness, 1.0

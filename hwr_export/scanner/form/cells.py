@@ -132,8 +132,8 @@ def _images(
 ) -> tuple[list[Grey | None], Floats]:
     """Return the characters' images and the probabilities that they are none, float64 (N,)."""
     images, levels = crops(ink, strokes, level, shape)
-    extent = (strokes.boxes[:, 2:] - strokes.boxes[:, :2]).max(axis=1, initial=0) / PX_PER_MM
-    return images, blank_probability(strokes.area / PX_PER_MM**2, extent, np.array(levels) / pen.level)
+    area, extent = strokes.largest / PX_PER_MM**2, strokes.extent / PX_PER_MM
+    return images, blank_probability(area, extent, np.array(levels) / pen.level)
 
 
 def _checkbox(looked: _Looked, registration: Registration, strokes: Strokes, contrast: float) -> FieldCells:

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 from hwr_export.glyph import framed
-from hwr_export.scanner.form.strips import histogram
 from hwr_export.scanner.form.strokes import Strokes
 from hwr_export.scanner.page import Grey
 
@@ -25,8 +24,7 @@ def crops(ink: Grey, strokes: Strokes, level: float, shape: tuple[int, int]) -> 
             levels.append(0.0)
             continue
         here = np.s_[top:bottom, left:right]
-        mine = cv2.copyTo(ink[here], cv2.inRange(owner[here], i + 1.0, i + 1.0))
-        clear, own = _stretched(mine, level)
+        clear, own = _stretched(ink[here] * (owner[here] == i + 1), level)
         images.append(framed(clear, *shape))
         levels.append(own)
     return images, levels
@@ -34,8 +32,13 @@ def crops(ink: Grey, strokes: Strokes, level: float, shape: tuple[int, int]) -> 
 
 def _stretched(ink: Grey, level: float) -> tuple[Grey, float]:
     """Return ink from 0 to 255, and its level: a thin stroke of a soft scan is made as white as a thick one."""
-    share = np.cumsum(histogram(ink)[round(_MIDDLE * level) :])
-    top = round(_MIDDLE * level) + int(np.searchsorted(share, _TOP * share[-1]))
+    middle = ink[ink > _MIDDLE * level]
+    if not len(middle):
+        middle = ink.ravel()
+    kth = int(_TOP * (len(middle) - 1))
+    top = float(np.partition(middle, kth)[kth])
     floor = _FLOOR * top
-    clear = cv2.convertScaleAbs(cv2.subtract(ink, floor), alpha=255 / max(1.0, top - floor))
-    return np.asarray(clear, dtype=np.uint8), float(top)
+    # A table: of ink of four pixels, `subtract` takes the number for four others.
+    above = np.clip(np.rint(np.arange(256) - floor), 0, 255)
+    table = np.clip(np.rint(above * (255 / max(1.0, top - floor))), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(ink, table), dtype=np.uint8), float(top)

@@ -45,23 +45,22 @@ def blank_probability(area_mm2: Floats, extent_mm: Floats, contrast: Floats) -> 
     """Return the probability that boxes are empty, float64 (N,).
 
     Args:
-        area_mm2: of strokes in each.
-        extent_mm: the longer side of their bounding box.
+        area_mm2: of the largest stroke in each.
+        extent_mm: the longer side of its bounding box.
         contrast: of the ink against the page's pen, 1 where alike.
     """
-    return 1 - _written(area_mm2, extent_mm, contrast, 0.3, 1.2)
+    return 1 - _written(area_mm2, extent_mm, contrast, 0.4, 1.5)
 
 
 def tick_probability(area_mm2: float, extent_mm: float, contrast: float) -> float:
     """Return the probability that a checkbox is ticked, by the ink within it that is its own."""
     area, extent, dark = (np.array([v]) for v in (area_mm2, extent_mm, contrast))
-    return float(_written(area, extent, dark, 0.45, 1.4)[0])
+    return float(_written(area, extent, dark, 0.45, 1.2)[0])
 
 
 def _written(area_mm2: Floats, extent_mm: Floats, contrast: Floats, area_even: float, extent_even: float) -> Floats:
     """Return the probability that ink was written there, even where area and extent are as given."""
-    evidence = 4 * np.log(np.maximum(area_mm2, 1e-3) / area_even) + 3 * np.log(
-        np.maximum(extent_mm, 1e-2) / extent_even
-    )
+    evidence = 5 * np.log(np.maximum(area_mm2, 1e-3) / area_even)
+    evidence = evidence + 4 * np.log(np.maximum(extent_mm, 1e-2) / extent_even)
     evidence = np.minimum(evidence, 9.3) - 30 * np.maximum(0.0, _PALER - contrast)
     return np.asarray(np.clip(1 / (1 + np.exp(-evidence)), CERTAIN, 1 - CERTAIN), dtype=np.float64)

@@ -15,6 +15,9 @@ MOST = 250  # characters on one line
 _ABOVE = 0.5  # of the narrower piece's width, that lies above or below another piece of the same character
 _WIDEST = 1.35  # of the line's height of writing, that one character may be wide
 _THIN_MM = 1.1  # ink in a column, at which characters that touch are cut apart
+_LEAST_HEIGHT = 0.4  # of the box's height, that writing has
+_FRAGMENT = 0.45  # of the height of writing, that a character has
+_BESIDE_MM = 1.0  # from a character to a fragment of it
 _STRAY_MM2 = 0.5
 
 
@@ -38,8 +41,11 @@ def segment(pieces: Pieces, box: Floats, others: Floats) -> Strokes:
     if not on_line:
         return strokes_of(pieces, owner, 0, np.zeros(0, dtype=np.bool_), stray)
     groups = _grouped(pieces, on_line)
-    heights = [_extent(pieces, group)[3] - _extent(pieces, group)[1] for group in groups]
-    widest = _WIDEST * max(float(np.percentile(heights, 75)), 0.4 * float(box[3] - box[1]))
+    heights = np.array([_extent(pieces, group)[3] - _extent(pieces, group)[1] for group in groups])
+    height = max(float(np.percentile(heights, 75)), _LEAST_HEIGHT * float(box[3] - box[1]))
+    groups, lone = _joined(pieces, groups, _FRAGMENT * height)
+    stray |= lone
+    widest = _WIDEST * height
     number = 0
     for group in groups[:MOST]:
         left, _, right, _ = _extent(pieces, group)
@@ -67,6 +73,22 @@ def _grouped(pieces: Pieces, chosen: list[int]) -> list[list[int]]:
                 continue
         groups.append([piece])
     return groups
+
+
+def _joined(pieces: Pieces, groups: list[list[int]], least: float) -> tuple[list[list[int]], bool]:
+    """Give fragments to the character beside them, and tell whether any had none."""
+    extents = np.array([_extent(pieces, group) for group in groups])
+    low = extents[:, 3] - extents[:, 1] < least
+    found = {i: list(group) for i, group in enumerate(groups) if not low[i]}
+    lone = False
+    for i in np.flatnonzero(low).tolist():
+        away = {j: max(extents[i, 0] - extents[j, 2], extents[j, 0] - extents[i, 2]) for j in found}
+        nearest = min(away, key=lambda j: int(away[j]), default=None)
+        if nearest is not None and away[nearest] < _BESIDE_MM * PX_PER_MM:
+            found[nearest] += groups[i]
+        else:
+            lone = True
+    return [found[i] for i in sorted(found)], lone
 
 
 def _extent(pieces: Pieces, group: list[int]) -> tuple[int, int, int, int]:

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.strips import PX_PER_MM
-from hwr_export.scanner.form.strokes import FOREIGN, NOBODY, Flags, Ints, Pieces, Strokes, strokes_of
+from hwr_export.scanner.form.strokes import FOREIGN, NOBODY, Flags, Ints, Pieces, Strokes, owner_of, strokes_of
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
 _REACHES = 0.45  # of a box's width, that a stroke of another character may reach into it
 _REACHES_EMPTY = 0.2  # the same, where nothing else is in the box
+_TALL = 0.45  # of a box's height, that ink at the edge of an empty box may be a character's
 _MINOR = 0.3  # of a piece's ink, that may lie in the boxes beside the one that it belongs to
 _THIN_MM = 1.1  # ink in a column, at which characters that touch are cut apart
 _BESIDE_MM = 0.8  # from a box to ink outside of it that may still belong to it
@@ -53,7 +54,7 @@ def share_out(pieces: Pieces, boxes: Floats, others: Floats) -> Strokes:
         _settle(sharing, piece, inside[piece])
     for piece in np.flatnonzero(pieces.real & (inside[:, 1:].sum(axis=1) == 0)).tolist():
         _beside(sharing, piece)
-    owner = sharing.owners.astype(np.uint8)[pieces.labels]
+    owner = owner_of(pieces, sharing.owners)
     for piece, parts in sharing.cut:
         _cut(pieces, owner, piece, parts)
     return strokes_of(pieces, owner, count, sharing.struck, sharing.stray)
@@ -83,7 +84,6 @@ def _settle(sharing: _Sharing, piece: int, inside: Ints) -> None:
         sharing.owners[piece] = slots[0] + 1
         return
     first, last = int(slots[0]), int(slots[-1])
-    left, _, right, _ = sharing.pieces.boxes[piece].tolist()
     through = _line_through(sharing, piece, first, last)
     if through is not None:
         reach = np.minimum(through[1], sharing.boxes[:, 2]) - np.maximum(through[0], sharing.boxes[:, 0])
@@ -93,41 +93,53 @@ def _settle(sharing: _Sharing, piece: int, inside: Ints) -> None:
     # A stroke that only reaches over is at an end of the piece, and does not go deep.
     most = int(own.argmax())
     if first < most and own[first] < _MINOR * total:
-        first += _reaches_over(sharing, first, float(sharing.boxes[first, 2] - left))
+        first += _reaches_over(sharing, piece, first, first + 1)
     if last > most and own[last] < _MINOR * total:
-        last -= _reaches_over(sharing, last, float(right - sharing.boxes[last, 0]))
+        last -= _reaches_over(sharing, piece, last, last - 1)
     if first == last:
         sharing.owners[piece] = first + 1
     else:
         _split(sharing, piece, list(range(first, last + 1)))
 
 
-def _reaches_over(sharing: _Sharing, slot: int, depth: float) -> bool:
-    """Return whether ink that goes so deep into a box is another box's character's."""
-    share = depth / float(sharing.boxes[slot, 2] - sharing.boxes[slot, 0])
-    if share < _REACHES and (sharing.owners == slot + 1).any():
-        return True
-    return share < _REACHES_EMPTY
+def _reaches_over(sharing: _Sharing, piece: int, slot: int, beside: int) -> bool:
+    """Return whether what a piece has in a box, `slot`, is a stroke of the character in the box beside it."""
+    pieces, box = sharing.pieces, sharing.boxes[slot]
+    left, top, right, bottom = pieces.boxes[piece].tolist()
+    depth = (right - box[0] if beside < slot else box[2] - left) / (box[2] - box[0])
+    if (sharing.owners == slot + 1).any():
+        return bool(depth < _REACHES)
+    if depth >= _REACHES_EMPTY:
+        return False
+    middle = round(float(sharing.boxes[max(slot, beside), 0] + sharing.boxes[min(slot, beside), 2]) / 2)
+    part = np.s_[top:bottom, middle:right] if beside < slot else np.s_[top:bottom, left:middle]
+    rows = np.flatnonzero((pieces.labels[part] == piece).any(axis=1))
+    if len(rows) and np.ptp(rows) > _TALL * (box[3] - box[1]):
+        # As tall as a character at the edge of a box that has no other.
+        sharing.stray = True
+        return _thinnest(sharing, piece, min(slot, beside))[1] > _THIN_MM / 2 * PX_PER_MM
+    return True
+
+
+def _thinnest(sharing: _Sharing, piece: int, slot: int) -> tuple[int, int]:
+    """Return the column near the gap behind a box where a piece has the least ink, and how much that is in pixels."""
+    left, top, right, bottom = sharing.pieces.boxes[piece].tolist()
+    low, high = float(sharing.boxes[slot, 2]), float(sharing.boxes[slot + 1, 0])
+    first, last = max(left, int(low - PX_PER_MM / 2)), min(right, int(high + PX_PER_MM / 2) + 1)
+    ink = (sharing.pieces.labels[top:bottom, first:last] == piece).sum(axis=0)
+    # Of columns alike, the one nearest to the middle of the gap.
+    at = int((ink + np.abs(np.arange(first, last) - (low + high) / 2) / PX_PER_MM).argmin())
+    return first + at, int(ink[at])
 
 
 def _split(sharing: _Sharing, piece: int, slots: list[int]) -> None:
-    """Cut a piece between boxes, at the column near the gap that has the least ink."""
-    pieces = sharing.pieces
-    left, top, right, bottom = pieces.boxes[piece].tolist()
-    columns = (pieces.labels[top:bottom, left:right] == piece).sum(axis=0)
+    """Cut a piece between boxes."""
     parts = []
     for slot in slots[:-1]:
-        low, high = sharing.boxes[slot, 2], sharing.boxes[slot + 1, 0]
-        around = np.arange(max(left, int(low - PX_PER_MM / 2)), min(right, int(high + PX_PER_MM / 2) + 1))
-        if not len(around):
-            continue
-        # Of columns alike, the one nearest to the middle of the gap.
-        cost = columns[around - left] + np.abs(around - (low + high) / 2) / PX_PER_MM
-        at = int(around[int(cost.argmin())])
-        if columns[at - left] > _THIN_MM * PX_PER_MM and not sharing.struck[slot]:
-            sharing.stray = True
+        at, ink = _thinnest(sharing, piece, slot)
+        sharing.stray |= ink > _THIN_MM * PX_PER_MM and not sharing.struck[slot]
         parts.append((slot + 1, at))
-    sharing.cut.append((piece, [*parts, (slots[-1] + 1, right)]))
+    sharing.cut.append((piece, [*parts, (slots[-1] + 1, int(sharing.pieces.boxes[piece, 2]))]))
 
 
 def _cut(pieces: Pieces, owner: Grey, piece: int, parts: list[tuple[int, int]]) -> None:

@@ -14,7 +14,7 @@ _USUAL_BOX_MM = 4.5  # width of a box; in a smaller one, the same pen takes more
 _BROAD = 0.5  # of a box's sides; what is narrower hides no character
 _FULL = 0.6  # share of a box that only blackening covers
 _BUSY = 1.5  # that share, times the length of all strokes against the longer side
-_OFTEN, _MUCH = 2.4, 0.45  # times what characters of the page cover, and share, that are too much together
+_OFTEN, _MUCH = 2.6, 0.5  # times what characters of the page cover, and share, that are too much together
 _ORDINARY, _FEW = 0.22, 8  # what characters cover, and of how few that is not measured
 _FLAT, _LONG = 0.35, 0.45  # of a dash: its height against its width, and its width against the box
 _OVER_MM = 0.8  # by which a line through a character sticks out of its box
@@ -32,7 +32,9 @@ def struck_out(strokes: Strokes, boxes: Floats, usual: float) -> Flags:
     for i in np.flatnonzero(strokes.area > 0).tolist():
         left, top, right, bottom = strokes.boxes[i].tolist()
         mine = strokes.owner[top:bottom, left:right] == i + 1
-        found[i] |= _scribble(mine, boxes[i], float(shares[i]), usual) or _dash(mine, (left, top), boxes[i])
+        found[i] |= _scribble(mine, boxes[i], float(shares[i]), usual) or (
+            strokes.extent[i] > _LONG * (boxes[i, 2] - boxes[i, 0]) and _dash(mine, (left, top), boxes[i])
+        )
     return found
 
 

@@ -24,8 +24,7 @@ from hwr_export.files import json_bytes, write_atomic
 from hwr_export.scanner.form.definition import load_form, parse_form
 from hwr_export.scanner.form.pool import local_engine
 from hwr_export.scanner.form.units import FormReaderOpener, ReaderOpener, unit_of
-from tests.conftest import ROOT
-from tests.scanner.form.hostile import EXAMPLE, hostile_page
+from tests.scanner.form.hostile import EXAMPLE, ROOT, hostile_page
 from tests.scanner.form.hostile_forms import hostile_form
 
 READER = FormReaderOpener(load_form(EXAMPLE), (ROOT / "exported" / "digits",))

@@ -77,8 +77,8 @@ def test_services_without_forms_need_no_opencv(tmp_path: Path) -> None:
 def test_the_service_reads_a_form(device: Path, service, mnist_test: Dataset) -> None:
     page, expected = filled_form(mnist_test, "customer")
     text = f'[page]\nkind = "form"\nform = "{EXAMPLE}"\n[[sources]]\nkind = "watch"\nfolder = "in"\nsettle_s = 0.3\n'
+    (device / "in").mkdir()
     running = service(text)
-    until((device / "in").is_dir)
     page.rotate(180).save(device / "in" / "page.png")
     (result,) = until(lambda: results(device))
     fields = {field["name"]: field for field in result["fields"]}
