@@ -105,7 +105,7 @@ def _opened(path: Path) -> Iterator[PageFile]:
                 yield _Rendered(path, pdf)
         else:
             with opened_image(file, _FORMATS) as image:
-                frames = tiff_pages(file, MAX_PAGES) if image.format == "TIFF" else [0]
+                frames: list[int | None] = tiff_pages(file, MAX_PAGES) if image.format == "TIFF" else [0]
                 if len(frames) > MAX_PAGES:
                     raise ImageError(f"{path} has more than {MAX_PAGES:,} pages; split it")
                 yield _Images(path, image, frames)

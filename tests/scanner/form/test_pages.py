@@ -329,8 +329,8 @@ def test_a_tiff_that_is_cut_off_loses_no_page_without_a_word(tmp_path: Path) -> 
         path.write_bytes(data[:length])
         try:
             with open_pages(path) as file:
-                whole = [number for number in range(1, file.of + 1) if _is_read(file, number)]
-                assert len(whole) < file.of
+                levels = [_level(file, number) for number in range(1, file.of + 1)]
+                assert levels == [10, 20, 30] or None in levels, length
         except ImageError:
             pass
 
