@@ -3,7 +3,7 @@
 import json
 
 from tests.scanner.form.fuzz import FIGURES, READER, fuzz
-from tests.scanner.form.hostile import PAGES
+from tests.scanner.form.hostile import PAGES, ROOT
 from tests.scanner.form.hostile_forms import FORMS
 
 
@@ -20,3 +20,6 @@ def test_the_committed_run_holds() -> None:
     assert run["failures"] == []
     assert run["slowest_s"] <= 1.2 * run["limits"]["decode_s"]
     assert set(run["outcomes"]) == {*PAGES, *FORMS} | {"random bytes"}
+    page = (ROOT / "docs" / "forms-reading.md").read_text()
+    assert f"the slowest took {run['slowest_s']} s" in page
+    assert f"{run['peak_rss_mb']:,} MB" in page
