@@ -40,11 +40,11 @@ settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 MAX_BATCH = 16
-# Without it ONNX Runtime adds 8-bit products in 16 bits, which saturate: int8-cpu is made for processors that have it.
+# Without it runtimes add 8-bit products in 16 bits, which saturate: int8 files are made for processors that have it.
 VNNI = platform.machine() != "x86_64" or bool(
     {"avx_vnni", "avx512_vnni", "amx_int8"} & set(Path("/proc/cpuinfo").read_text().split())
 )
-needs_vnni = pytest.mark.skipif(not VNNI, reason="the processor has no VNNI, which int8-cpu is made for")
+needs_vnni = pytest.mark.skipif(not VNNI, reason="the processor has no VNNI, which int8 files are made for")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 TINY = {

@@ -163,8 +163,8 @@ def test_tab_goes_through_the_controls_and_back_to_the_field(review: Served, win
     assert page.locator("#announced").inner_text() == "Kept: 204817."
 
 
-def test_the_policy_refuses_a_request(chromium: "Browser", review: Served) -> None:
-    page = chromium.new_page()
+def test_the_policy_refuses_a_request(browser: "Browser", review: Served) -> None:
+    page = browser.new_page()
     page.goto(review.guard.link)
     violated = page.evaluate(
         "new Promise(say => { document.addEventListener('securitypolicyviolation', e => say(e.effectiveDirective));"
