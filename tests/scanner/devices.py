@@ -129,6 +129,10 @@ class Service:
     def state(self) -> dict:
         return json.loads(self.health.read_text()) if self.health.exists() else {"state": "", "sources": {}}
 
+    def source(self, name: str) -> str:
+        """Return a source's state, "" until the service has written one down: that comes after it says it has started."""
+        return str(self.state()["sources"].get(name, {}).get("state", ""))
+
     def rss_mb(self) -> float:
         """Return how much memory the process has now."""
         (line,) = [x for x in Path(f"/proc/{self.process.pid}/status").read_text().splitlines() if "VmRSS" in x]

@@ -64,7 +64,7 @@ def test_six_faults_are_six_states_and_end_by_themselves(service, device: Path, 
         assert now["advice"]
         scanner_says(sane, "Default")
         until(lambda: len(results(device)) == n + 1)  # noqa: B023
-        until(lambda: running.state()["sources"]["scanner"]["state"] == "waiting")
+        until(lambda: running.source("scanner") == "waiting")
     assert [e["state"] for e in running.events("source-state") if e["advice"]] == list(FAULTS.values())
     assert running.end() == 0
 
@@ -234,7 +234,7 @@ def test_a_full_disk_is_a_state_and_nothing_is_lost(service, device: Path, digit
     running = service(f"{GRID}{WATCH}", preexec_fn=small_files)
     until(lambda: running.events("started"))
     write_pgm(device / "page.part", page_of(number(digits, "161803"))).rename(device / "in" / "page.pgm")
-    until(lambda: running.state()["sources"]["watch"]["state"] == "disk-full")
+    until(lambda: running.source("watch") == "disk-full")
     assert running.end() == 0
     assert not results(device)
     running = service(f"{GRID}{WATCH}")
@@ -271,7 +271,7 @@ def test_status_tells_of_slots_sources_and_spool(service, device: Path, sane: Pa
     assert status().exit_code == 0, status().output
     scanner_says(sane, "SANE_STATUS_JAMMED")
     (device / "asked" / "one").touch()
-    until(lambda: running.state()["sources"]["scanner"]["state"] == "paper-jam")
+    until(lambda: running.source("scanner") == "paper-jam")
     found = status()
     assert found.exit_code == 1
     for words in ("digits 1.0.0", "paper-jam", "open the feeder", "pages not read", "folder: delivered"):
