@@ -130,7 +130,7 @@ class Service:
         return json.loads(self.health.read_text()) if self.health.exists() else {"state": "", "sources": {}}
 
     def source(self, name: str) -> str:
-        """Return a source's state, "" until the service has written one down: that comes after it says it has started."""
+        """Return a source's state, "" until the service has written one, which is after it says that it started."""
         return str(self.state()["sources"].get(name, {}).get("state", ""))
 
     def rss_mb(self) -> float:
