@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: one thread a worker, or workers wait for one another's.
@@ -29,12 +31,22 @@ from hwr_export.runners import ONNX_BACKENDS, why_absent
 from train.fit import fit
 from train.recipe import Recipe
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 # How long an example takes says what else the machine does, and nothing of the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 MAX_BATCH = 16
+# Without it ONNX Runtime adds 8-bit products in 16 bits, which saturate: int8-cpu is made for processors that have it.
+VNNI = platform.machine() != "x86_64" or bool(
+    {"avx_vnni", "avx512_vnni", "amx_int8"} & set(Path("/proc/cpuinfo").read_text().split())
+)
+needs_vnni = pytest.mark.skipif(not VNNI, reason="the processor has no VNNI, which int8-cpu is made for")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 TINY = {
     "schema": 1,
     "name": "tiny",
@@ -60,6 +72,19 @@ def _ctrl_c_is_heeded() -> None:
     """A suite started in the background has Ctrl-C ignored, and would hand that on to the programs it starts."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Headless Chromium; one a process, since Playwright runs one loop."""
+    if CHROMIUM is None:
+        pytest.fail("pages are tested in a real browser: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

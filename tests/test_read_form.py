@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from hwr_export.datasets import Dataset
 from hwr_export.scanner.form import units
 from tests.conftest import ROOT
 from tests.scanner.form import fakes
-from tests.scanner.form.fakes import FORM, PLAIN, FakeOpener, save
+from tests.scanner.form.fakes import FORM, PLAIN, FakeOpener, filled_form, save
+from tests.scanner.form.hostile import EXAMPLE
 
 DIGITS = ROOT / "exported" / "digits"
 Command = Callable[..., Result]
@@ -159,3 +161,27 @@ def test_without_opencv_it_says_what_to_install(tmp_path: Path, hwr_process: Cal
     )
     assert result.returncode == 2
     assert "pip install 'hwr-export[forms]'" in result.stderr
+
+
+def test_handwriting_on_a_printed_form_is_read(
+    tmp_path: Path, hwr: Command, mnist_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real reader, in every kind of file."""
+    monkeypatch.chdir(tmp_path)
+    page, expected = filled_form(mnist_test, "customer", "phone")
+    page.save("a.png")
+    page.save("b.jpg", quality=80)
+    page.save("c.tif", compression="tiff_lzw", save_all=True, append_images=[page.rotate(180)])
+    page.save("d.pdf", resolution=200)
+    result = hwr(
+        "read-form", "a.png", "b.jpg", "c.tif", "d.pdf", "--form", EXAMPLE, "--release", DIGITS,
+        "--json", "--annotate", "drawn", "-o", "out",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    pages = json.loads(result.stdout)["pages"]
+    assert [p["path"] for p in pages] == ["a.png", "b.jpg", "c.tif#1", "c.tif#2", "d.pdf"]
+    for found in pages:
+        values = {field["name"]: field["value"] for field in found["fields"]}
+        assert values == dict.fromkeys(values, "") | {"express": "no"} | expected, found["path"]
+        assert found["registration_px"] < 1
+    assert len(list(Path("drawn").glob("*.jpg"))) == 5

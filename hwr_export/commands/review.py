@@ -26,7 +26,7 @@ def review(results: Path, port: int, two_pass: bool, labelled: Path | None, no_b
     if port or two_pass or labelled or no_browser:
         raise UsageError("--export writes the values and ends: leave out the options of the page")
     from hwr_export.scanner.review.export import export
-    from hwr_export.scanner.review.referred import Folder
+    from hwr_export.scanner.review.results_folder import Folder
     from hwr_export.scanner.review.store import read_ledger
 
     counts = export(Folder(results), read_ledger(results), out)

@@ -21,7 +21,7 @@ from hwr_export.files import json_bytes
 from hwr_export.goldens import Goldens
 from hwr_export.release import CHECKPOINT, GOLDENS, MANIFEST, PARITY, Release
 from hwr_export.spec import INPUT
-from tests.conftest import ROOT, change_weight
+from tests.conftest import ROOT, change_weight, needs_vnni
 from tests.device.conftest import fill, vouch
 
 
@@ -55,7 +55,7 @@ def test_nothing_installed_is_one_sentence(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-cpu"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", pytest.param("int8-cpu", marks=needs_vnni)])
 def test_every_file_of_the_reference_release_passes(tmp_path: Path, precision: str) -> None:
     home = fill(tmp_path, "a", "1.0.0", precision=precision, file=f"model.{precision}.onnx")
     with start(home.path) as active:

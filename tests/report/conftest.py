@@ -1,10 +1,8 @@
 """One release with all its evidence, and one page of it, for all tests of the report."""
 
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,12 +12,6 @@ from hwr_export.release import REPORT, Release
 from hwr_export.report import write_report
 from hwr_export.roofline import profile
 from hwr_export.subjects import BenchConfig
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 
 
 @pytest.fixture(scope="session")
@@ -46,18 +38,6 @@ def evidence(shown: Path, tmp_path: Path) -> Release:
     out = tmp_path / "tiny"
     shutil.copytree(shown, out)
     return Release.open(out)
-
-
-@pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
-    if CHROMIUM is None:
-        pytest.fail("the page is tested in a real browser: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield running
-        running.close()
 
 
 class Page(HTMLParser):

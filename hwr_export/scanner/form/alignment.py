@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.blocks import block_centres, find_blocks
-from hwr_export.scanner.form.fit import Fit, fit
+from hwr_export.scanner.form.fit import ASTRAY, Fit, fit
 from hwr_export.scanner.form.layout import Layout
 from hwr_export.scanner.form.measured import measure
 from hwr_export.scanner.form.pieces import Pieces
@@ -24,6 +24,7 @@ SURE = 3.0  # standard deviations
 REACH_SHARE = 0.4  # of a piece's reach, within which it is to lie, surely
 BLOCKS_MM = 2.4  # how far off blocks may be: less than half of what is from box to box
 LEAST_BLOCK_ROWS = 4
+GUESSED_ASTRAY = 0.004  # by which lengths and angles of a guess are wrong
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _by_blocks(page: Grey, start: "Alignment | Floats", layout: Layout, pieces: 
     measured = find_blocks(page, homography, layout, reach)
     if pieces is not None:
         measured = measured + measure(page, homography, pieces)
-    fitted = fit(measured, per_mm(homography), LEAST_BLOCK_ROWS)
+    astray = ASTRAY if isinstance(start, Alignment) else GUESSED_ASTRAY
+    fitted = fit(measured, per_mm(homography), LEAST_BLOCK_ROWS, astray)
     return None if fitted is None else Alignment(_moved(homography, fitted), fitted)
 
 

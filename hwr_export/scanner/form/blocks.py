@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.layout import Layout, Rect
-from hwr_export.scanner.form.measured import Measured
+from hwr_export.scanner.form.measured import BLOCK, Measured
 from hwr_export.scanner.form.plausible import project
 from hwr_export.scanner.form.search import darkness
 from hwr_export.scanner.form.sheet import LINE_MM
@@ -20,7 +20,8 @@ from hwr_export.scanner.page import Grey
 Floats = npt.NDArray[np.float64]
 
 PER_MM = 4  # pixels, of the sheet laid straight for this
-BLOCK_MM = 60.0  # length of a block, about
+BLOCK_MM, SHORT_MM = 60.0, 18.0  # length of a block, about; where they would be few
+FEW = 6
 AROUND_MM = 0.75  # white that belongs to a block
 BEST_MM = 0.06  # how exactly a block is found
 SOFT = 0.7  # pixels, standard deviation of a blur
@@ -31,8 +32,9 @@ LEAST_LIKENESS = 0.35  # correlation
 def blocks(layout: Layout) -> list[tuple[Rect, ...]]:
     """Return the boxes of each block: a field's, or part of a long field's."""
     found: list[tuple[Rect, ...]] = []
+    long = SHORT_MM if sum(place.area.width for place in layout.places) < FEW * BLOCK_MM else BLOCK_MM
     for place in layout.places:
-        parts = max(1, min(len(place.boxes), round(place.area.width / BLOCK_MM)))
+        parts = max(1, min(len(place.boxes) // 2, round(place.area.width / long)))
         ends = [round(i * len(place.boxes) / parts) for i in range(parts + 1)]
         found += [place.boxes[a:b] for a, b in pairwise(ends)]
     return found
@@ -72,7 +74,7 @@ def find_blocks(page: Grey, homography: Floats, layout: Layout, reach_mm: Floats
         np.concatenate([(moved * normal).sum(axis=1) for normal in normals]),
         np.concatenate([seen, seen]),
         np.ones(2 * len(every), dtype=bool),
-        np.zeros(2 * len(every), dtype=bool),
+        np.full(2 * len(every), BLOCK),
         np.full(2 * len(every), BEST_MM * float(np.sqrt(abs(np.linalg.det(homography[:2, :2]))))),
     )
 

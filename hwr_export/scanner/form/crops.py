@@ -38,4 +38,7 @@ def _stretched(ink: Grey, level: float) -> tuple[Grey, float]:
     kth = int(_TOP * (len(middle) - 1))
     top = float(np.partition(middle, kth)[kth])
     floor = _FLOOR * top
-    return cv2.convertScaleAbs(cv2.subtract(ink, floor), alpha=255 / max(1.0, top - floor)), top
+    # A table: of ink of four pixels, `subtract` takes the number for four others.
+    above = np.clip(np.rint(np.arange(256) - floor), 0, 255)
+    table = np.clip(np.rint(above * (255 / max(1.0, top - floor))), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(ink, table), dtype=np.uint8), float(top)

@@ -116,10 +116,12 @@ def text_of(field: WrittenField, value: str) -> str:
 def _day(field: DateField, text: str) -> str:
     starts = np.cumsum([0, *(len(part) for part in parts_of(field.order))])
     named = {part: text[a : a + len(part)] for part, a in zip(parts_of(field.order), starts, strict=False)}
-    year = named.get("YYYY") or str(
-        next(y for y in range(field.first.year, field.last.year + 1) if y % 100 == int(named["YY"]))
-    )
-    return f"{year}-{named['MM']}-{named['DD']}"
+    years = [int(named["YYYY"])] if "YYYY" in named else range(field.first.year, field.last.year + 1)
+    days = [
+        f"{year}-{named['MM']}-{named['DD']}" for year in years if "YYYY" in named or year % 100 == int(named["YY"])
+    ]
+    # Of a year in two digits both ends of the bounds may be meant: one of the days lies between them.
+    return next((day for day in days if str(field.first) <= day <= str(field.last)), days[0])
 
 
 def _weight(branch: Branch, characters: Floats | None, blanks: Floats, alphabet: str) -> float:

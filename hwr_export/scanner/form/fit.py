@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hwr_export.scanner.form.measured import Measured
+from hwr_export.scanner.form.measured import BLOCK, CORNERS, Measured
 
 Floats = npt.NDArray[np.float64]
 Frame = tuple[float, float, float]  # centre (x, y) and unit, px, of a motion's numbers
 
 PERSPECTIVE_PER_MM = 7e-5  # by which a scale changes along a sheet, usually: 2 % over A4
-ASTRAY_MM = 3.0  # by which a homography is off before anything is measured, usually
+ASTRAY_MM, ASTRAY = 3.0, 0.02  # by which places, and lengths and angles, are off before anything is measured
 TURNS, GENTLE_TURNS = 12, 4
 
 
@@ -24,7 +24,7 @@ class Fit:
 
     motion: Floats  # (3, 3), px -> px
     weights: Floats  # (N,), from 0 (has no say) to 1
-    gain: float  # by how many px black is larger than it should be
+    gains: Floats  # (4,), by how many px black is larger than it should be in each mark
     covariance: Floats  # (8, 8), px^2
     frame: Frame
 
@@ -34,11 +34,12 @@ class Fit:
         return np.asarray(np.sqrt(np.einsum("nip,pq,niq->n", rows, self.covariance, rows)))
 
 
-def fit(measured: Measured, per_mm: float, least: int = 12) -> Fit | None:
+def fit(measured: Measured, per_mm: float, least: int = 12, astray: float = ASTRAY) -> Fit | None:
     """Return the motion that takes what was expected to what was measured; None where fewer than `least` agree.
 
     Args:
         per_mm: pixels.
+        astray: standard deviation of the homography's lengths and angles, before anything is measured.
     """
     seen = measured.seen
     if seen.sum() < least:
@@ -47,29 +48,41 @@ def fit(measured: Measured, per_mm: float, least: int = 12) -> Fit | None:
     low, high = points.min(axis=0), points.max(axis=0)
     frame = (*((low + high) / 2), max(1.0, float(np.max(high - low)) / 2))
     rows = np.einsum("nip,ni->np", _motions(points, frame), measured.normals[seen])
-    rows = np.concatenate([rows, measured.edge[seen, None].astype(np.float64)], axis=1) / best[:, None]
+    kind = measured.kind[seen]
+    of_mark = (kind[:, None] == np.arange(CORNERS)).astype(np.float64)
+    rows = np.concatenate([rows, of_mark], axis=1) / best[:, None]
     offsets = measured.offsets[seen] / best
-    # Where nothing is measured a homography stays as it is: paper has little perspective, and a form no marks, no gain.
-    usual = [ASTRAY_MM * per_mm] * 6 + [PERSPECTIVE_PER_MM * frame[2] ** 2 / per_mm] * 2 + [1.0]
+    # Where nothing is measured a homography stays as it is; paper has little perspective, and a mark not seen no gain.
+    place = [ASTRAY_MM * per_mm, astray * frame[2], astray * frame[2]] * 2
+    usual = [*place, *[PERSPECTIVE_PER_MM * frame[2] ** 2 / per_mm] * 2, *[1.0] * CORNERS]
     prior = np.diag(1 / np.square(usual))
-    weights = np.ones(len(offsets))
+    weights, sigma = np.ones(len(offsets)), np.ones(len(offsets))
     for turn in range(TURNS):
-        weighted = rows * weights[:, None]
+        weighted = rows * (weights / sigma**2)[:, None]
         normal = weighted.T @ rows + prior
         motion: Floats = np.linalg.solve(normal, weighted.T @ offsets).astype(np.float64)
         rest = np.abs(offsets - rows @ motion)
         gentle = turn < GENTLE_TURNS
-        sigma = max(1.4826 * float(np.median(rest if gentle else rest[weights > 0])), 1.0)
+        # Each kind is as exact as it shows itself to be: what is taken for lines on an empty sheet says nothing.
+        sigma = _sigma(rest, kind, np.ones(len(rest), dtype=bool) if gentle else weights > 0)
         away = rest / sigma
         weights = 1 / (1 + (away / 2) ** 2) if gentle else np.clip(1 - (away / 4.7) ** 2, 0, 1) ** 2
         if (weights > 0).sum() < least:
             return None
-    inside = weights > 0.3
-    sigma = max(float(np.sqrt((rest[inside] ** 2).mean())), 1.0)
     every = np.zeros(len(seen))
     every[seen] = weights
-    covariance = np.asarray(sigma**2 * np.linalg.inv(normal)[:8, :8], dtype=np.float64)
-    return Fit(_matrix(motion[:8], frame), every, float(motion[8]), covariance, frame)
+    covariance = np.asarray(np.linalg.inv(normal)[:8, :8], dtype=np.float64)
+    return Fit(_matrix(motion[:8], frame), every, motion[8:], covariance, frame)
+
+
+def _sigma(rest: Floats, kind: npt.NDArray[np.int64], counts: npt.NDArray[np.bool_]) -> Floats:
+    """Return the standard deviation of each, in units of what it is at best, from all of its kind: float64 (N,)."""
+    sigma = np.ones(len(rest))
+    for each in range(BLOCK + 1):
+        own = kind == each
+        if (own & counts).any():
+            sigma[own] = max(1.4826 * float(np.median(rest[own & counts])), 1.0)
+    return sigma
 
 
 def _motions(points: Floats, frame: Frame) -> Floats:

@@ -18,13 +18,14 @@ from hwr_export.scanner.form.layout import Layout
 from hwr_export.scanner.form.plausible import implausible, project
 from hwr_export.scanner.form.refusal import PageRefused
 from hwr_export.scanner.form.shrink import back, shrunk
-from hwr_export.scanner.form.strangers import is_blank, of_another_form
+from hwr_export.scanner.form.strangers import BLANK, is_blank, of_another_form
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
 
 SIDE_PX = 26.0  # of a mark, at least, on the reduced page on which marks are sought
 AGREE_MM = 0.8  # within which marks that are seen agree with one sheet
+TOLD_PX = 1200  # of the longer side of a page, at least, on which a mirror image is told
 MOST_OF_A_KIND = 3  # marks of one number that are looked at
 
 
@@ -105,10 +106,11 @@ def _expected(sheet: dict[int, Seen], layout: Layout, shape: tuple[int, ...]) ->
 
 def _without_marks(page: Grey, layout: Layout) -> PageRefused:
     if is_blank(page):
-        return PageRefused("blank-page", "the page is blank: nothing is printed or written on it")
+        return PageRefused("blank-page", BLANK)
+    small, _ = shrunk(page, max(page.shape) / TOLD_PX)
     for code, changed, said in (
-        ("mirrored", cv2.flip(page, 1), "a mirror image"),
-        ("negative", cv2.bitwise_not(page), "a negative, white on black"),
+        ("mirrored", cv2.flip(small, 1), "a mirror image"),
+        ("negative", cv2.bitwise_not(small), "a negative, white on black"),
     ):
         if len(see_marks(changed, layout)) > 1:
             return PageRefused(code, f"the page is {said} of a sheet with marks: scan it as it is")

@@ -19,7 +19,10 @@ Flags = npt.NDArray[np.bool_]
 ALONG, HALF = 9, 7  # samples along a piece, and to either side of it
 LEAST_EDGE = 20.0  # grey levels between black and white
 LEAST_LINE = 4.0  # grey levels that a line is darker than the paper
-BEST_PX = 0.05  # how exactly a piece is measured at best
+NEAR_STEPS = 1.5  # of a profile, within which its form is that of the others, moved
+LEAST_ALIKE = 20
+BEST_PX = 0.03  # how exactly a piece is measured at best
+CORNERS, LINE, BLOCK = 4, 4, 5
 _U = np.linspace(-1.0, 1.0, ALONG)
 _V = np.arange(-HALF, HALF + 1) / HALF
 
@@ -33,7 +36,7 @@ class Measured:
     offsets: Floats  # (N,), from there to where they are, along the normals
     seen: Flags  # (N,), found at all
     inside: Flags  # (N,), on the page at all
-    edge: Flags  # (N,), between black and white
+    kind: npt.NDArray[np.int64]  # (N,), the corner of a mark's edges, LINE or BLOCK
     best: Floats  # (N,), standard deviation of `offsets` at best
 
     def __add__(self, other: "Measured") -> "Measured":
@@ -52,22 +55,34 @@ def measure(page: Grey, homography: Floats, pieces: Pieces) -> Measured:
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     reach = (normals * outwards).sum(axis=1)
     normals, reach = np.where(reach[:, None] < 0, -normals, normals), np.abs(reach)
-    profiles, noise = _profiles(page, points, along, normals * reach[:, None])
+    levels = _levels(page, points, along, normals * reach[:, None])
+    # Along a mark's edge there is nothing else; over a box's line goes a pen.
+    profiles = np.where(pieces.edge[:, None], levels.mean(axis=1), np.median(levels, axis=1)).astype(np.float64)
+    noise = 1.57 * np.abs(levels - profiles[:, None]).mean(axis=(1, 2)) / np.sqrt(ALONG)
     step = reach / HALF
     offsets, seen = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
-    for which, of in ((pieces.edge, _edges), (~pieces.edge, _lines)):
-        if which.any():
-            at, found = of(profiles[which], noise[which])
-            offsets[which], seen[which] = at * step[which], found
+    for edge in (True, False):
+        for wide in np.unique(pieces.reach[pieces.edge == edge]):
+            which = (pieces.edge == edge) & (pieces.reach == wide)
+            at, found = (_edges if edge else _lines)(profiles[which], noise[which])
+            offsets[which], seen[which] = _sharpened(profiles[which], at, found) * step[which], found
     ends = np.abs(along) + np.abs(normals * reach[:, None])
     height, width = page.shape
     low, high = points - ends, points + ends
     inside = (low >= 0).all(axis=1) & (high[:, 0] <= width - 1) & (high[:, 1] <= height - 1)
-    return Measured(points, normals, offsets, seen & inside, inside, pieces.edge, np.full(len(points), BEST_PX))
+    return Measured(
+        points,
+        normals,
+        offsets,
+        seen & inside,
+        inside,
+        np.where(pieces.edge, pieces.corner, LINE),
+        np.full(len(points), BEST_PX),
+    )
 
 
-def _profiles(page: Grey, points: Floats, along: Floats, across: Floats) -> tuple[Floats, Floats]:
-    """Return grey levels across pieces (N, 2 * HALF + 1), each the median along a piece, and their noise (N,)."""
+def _levels(page: Grey, points: Floats, along: Floats, across: Floats) -> npt.NDArray[np.float32]:
+    """Return grey levels along and across pieces, float32 (N, ALONG, 2 * HALF + 1)."""
     at = points[:, None, None] + along[:, None, None] * _U[:, None, None] + across[:, None, None] * _V[:, None]
     maps = at.astype(np.float32).reshape(len(points), -1, 2)
     grey = np.empty(maps.shape[:2], dtype=np.uint8)
@@ -76,10 +91,23 @@ def _profiles(page: Grey, points: Floats, along: Floats, across: Floats) -> tupl
         grey[start : start + 30_000] = cv2.remap(
             page, part[..., 0], part[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-    levels = grey.reshape(len(points), ALONG, 2 * HALF + 1).astype(np.float32)
-    median = np.median(levels, axis=1)
-    noise = 1.25 * np.abs(levels - median[:, None]).mean(axis=(1, 2)) * 1.25 / np.sqrt(ALONG)
-    return median.astype(np.float64), noise.astype(np.float64)
+    return grey.reshape(len(points), ALONG, 2 * HALF + 1).astype(np.float32)
+
+
+def _sharpened(profiles: Floats, at: Floats, seen: Flags) -> Floats:
+    """Return the places again, by the form that all profiles have in common: as exact as their noise lets them be."""
+    near = seen & (np.abs(at) < NEAR_STEPS)
+    if near.sum() < LEAST_ALIKE:
+        return at
+    alike = profiles[near] - profiles[near].mean(axis=1, keepdims=True)
+    form = (alike / np.maximum(np.abs(alike).mean(axis=1, keepdims=True), 1e-6)).mean(axis=0)
+    # A profile is about level + slope * x + depth * (form - away * form'): linear in all that is not known.
+    steps = np.arange(-HALF, HALF + 1.0)
+    design = np.stack([np.ones_like(steps), steps, form, -np.gradient(form)], axis=1)
+    *_, depth, moved = np.linalg.lstsq(design, profiles.T, rcond=None)[0]
+    away = moved / np.where(np.abs(depth) > 1e-6, depth, 1.0)
+    better = near & (np.abs(away) < 2 * NEAR_STEPS)
+    return np.asarray(np.where(better, away + at[near].mean(), at))
 
 
 def _edges(profiles: Floats, noise: Floats) -> tuple[Floats, Flags]:

@@ -31,7 +31,7 @@ def pen_levels(inks: Sequence[Grey], noises: Sequence[float]) -> tuple[list[floa
 
 
 def _level(counts: npt.NDArray[np.int64], noise: float, otherwise: float) -> float:
-    least = round(max(_LEAST, 6 * noise))
+    least = min(round(max(_LEAST, 6 * noise)), len(counts) - 1)
     ink = np.cumsum(counts[least:])
     if ink[-1] < _ENOUGH_MM2 * PX_PER_MM**2:
         return otherwise

@@ -9,13 +9,15 @@ Floats = npt.NDArray[np.float64]
 
 ASPECT = 1.10  # between the scales along and across the sheet
 PERSPECTIVE = 1.15  # between the scales at one point of the sheet and at another
+HORIZON, FAR = 1e-3, 1e7
 SKEW = 0.10  # cosine of the angle that right angles have become
 
 
 def project(homography: Floats, points: Floats) -> Floats:
-    """Return where points lie: float64 (N, 2) -> float64 (N, 2)."""
+    """Return where points lie: float64 (N, 2) -> float64 (N, 2); far away, of what would lie behind the horizon."""
     found = points @ homography[:, :2].T + homography[:, 2]
-    return np.asarray(found[:, :2] / found[:, 2:], dtype=np.float64)
+    depth = found[:, 2:]
+    return np.asarray(np.where(depth > HORIZON, found[:, :2] / np.maximum(depth, HORIZON), FAR), dtype=np.float64)
 
 
 def implausible(homography: Floats, layout: Layout) -> str | None:

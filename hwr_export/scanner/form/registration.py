@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.alignment import Alignment, align, grow, per_mm
-from hwr_export.scanner.form.layout import Layout
+from hwr_export.scanner.form.layout import CORNERS, Layout
 from hwr_export.scanner.form.marks import find_sheet
 from hwr_export.scanner.form.measured import measure
 from hwr_export.scanner.form.pieces import Pieces, is_box, line_pieces, mark_pieces
@@ -35,7 +35,7 @@ WELL_MM = 0.05  # by which marks and fields may be off, before more is looked at
 RESIDUAL_MM = 0.12  # by which they may be off in the end: 1.4 px at 300 dpi
 BENT_MM = 0.25  # by which marks may be, where the fields are not
 DOUBT_MM = 0.085  # by which a box may be, surely: 1 px at 300 dpi
-SURE = 4.0  # standard deviations
+SURE = 3.0  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def register(page: Grey, layout: Layout) -> Registration:
     pieces, marks = known.edges + known.lines, frozenset(read)
     if len(marks) == 4 and (by_marks := align(page, start, known.edges)):
         found = _look(page, layout, by_marks, pieces, marks)
-        if max(found.marks_off[0], found.fields_off[0]) < WELL_MM * per_mm(by_marks.homography):
+        if not found.astray and found.off_px < WELL_MM * per_mm(by_marks.homography):
             return _checked(page, layout, found)
     # Marks are missing, or the paper is not flat: then it is right where the fields are.
     grown = grow(page, start, layout, pieces, np.isin(pieces.corner, list(marks)))
@@ -103,34 +103,41 @@ class _Found:
 
     aligned: Alignment
     marks: frozenset[int]  # corners
+    astray: frozenset[int]  # corners whose marks were read, elsewhere
     marks_off: tuple[float, str]  # the furthest one, px, and its name
     fields_off: tuple[float, str]
     fields_seen: int
     boxes_there: bool  # of every field, as far as can be told
 
+    @property
+    def off_px(self) -> float:
+        return max(self.marks_off[0], self.fields_off[0])
+
 
 def _look(page: Grey, layout: Layout, aligned: Alignment, pieces: Pieces, read: frozenset[int]) -> _Found:
-    measured, gain, scale = measure(page, aligned.homography, pieces), aligned.fitted.gain, per_mm(aligned.homography)
-    marks = read | marks_there(measured, pieces, gain, scale) if layout.marks else read
+    measured, scale = measure(page, aligned.homography, pieces), per_mm(aligned.homography)
+    gains = aligned.fitted.gains
+    marks, astray = marks_there(measured, pieces, gains, scale, read)
     fields_off, seen = off_of_fields(measured, pieces, layout)
     there = lines_found(measured, pieces, layout, scale).all_there
-    return _Found(aligned, marks, off_of_marks(measured, pieces, gain, marks), fields_off, seen, there)
+    return _Found(aligned, marks, astray, off_of_marks(measured, pieces, gains, marks), fields_off, seen, there)
 
 
 def _checked(page: Grey, layout: Layout, found: _Found) -> Registration:
     """Return where the sheet lies, if it does."""
     homography = found.aligned.homography
     scale, dpi = per_mm(homography), dpi_of(homography, layout)
-    if strange := implausible(homography, layout):
+    corners = np.concatenate([place.area.corners for place in layout.places])
+    doubt_mm = SURE * float(found.aligned.doubt_px(corners).max()) / scale
+    sure = doubt_mm <= DOUBT_MM
+    if (strange := implausible(homography, layout)) and sure:
         raise PageRefused("distorted", f"the sheet cannot lie on the page as it seems to: {strange}; scan it anew")
     if dpi < LEAST_DPI:
         raise _too_small("the sheet on the page is too small", dpi)
     if dpi > MOST_DPI:
         raise PageRefused("too-large", f"the sheet on the page has {dpi:.0f} dpi: scan it with 300 to 600 dpi")
-    corners = np.concatenate([place.area.corners for place in layout.places])
-    doubt_mm = SURE * float(found.aligned.doubt_px(corners).max()) / scale
-    sure = doubt_mm <= DOUBT_MM
-    if gone := outside(homography, layout, page.shape, OUTSIDE_MM if sure else OUTSIDE_MM + doubt_mm):
+    gone = [] if strange else outside(homography, layout, page.shape, OUTSIDE_MM if sure else OUTSIDE_MM + doubt_mm)
+    if gone:
         more = f" and {len(gone) - 1} more" if gone[1:] else ""
         raise PageRefused(
             "cut-off", f"the page is cut off: the field {gone[0]!r}{more} lies beyond its edge; scan the whole sheet"
@@ -139,6 +146,12 @@ def _checked(page: Grey, layout: Layout, found: _Found) -> Registration:
         raise of_few_marks(found.marks)  # one mark alone does not tell a form
     if not sure:
         raise not_this_form(layout, f"its lines tell where it lies to no more than {doubt_mm:.2f} mm")
+    if found.astray and not found.boxes_there:
+        names = " and ".join(CORNERS[corner] for corner in sorted(found.astray))
+        raise PageRefused(
+            "distorted",
+            f"the sheet is torn, creased or distorted: the mark {names} is not where the others want it; scan it anew",
+        )
     bent = BENT_MM if 2 * found.fields_seen >= len(layout.places) else RESIDUAL_MM
     for (off, what), most in ((found.fields_off, RESIDUAL_MM), (found.marks_off, bent)):
         if off > most * scale:
@@ -147,7 +160,7 @@ def _checked(page: Grey, layout: Layout, found: _Found) -> Registration:
                 f"the sheet is bent, creased or distorted: {what} is {off / scale:.2f} mm from where it should be, "
                 f"more than {most:g} mm; smooth it and scan it anew",
             )
-    return Registration(homography, max(found.marks_off[0], found.fields_off[0]), len(found.marks), dpi)
+    return Registration(homography, found.off_px, len(found.marks), dpi)
 
 
 def _check_size(page: Grey, layout: Layout) -> None:

@@ -13,10 +13,12 @@ from hwr_export.scanner.form.layout import CORNERS, Layout
 from hwr_export.scanner.form.measured import Measured
 from hwr_export.scanner.form.pieces import PLACES, Pieces, is_box
 
+Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 LEAST_INNER = 8  # edges inside a mark, by which it is known though it was not read
 INNER_SHARE = 0.75  # of them, that are there
+READ_SHARE = 0.4  # of those of a mark that was read
 THERE_MM = 0.17
 ON_LINE_MM = 0.1  # within which a line is where it should be
 LEAST_SHARE = 0.5  # of all lines, that are found there
@@ -26,22 +28,37 @@ LEAST_OF_SIDE = 4  # edges of a mark's side
 LEAST_OF_LINES = 3  # lines of a field's boxes, to each of its sides
 
 
-def marks_there(measured: Measured, pieces: Pieces, gain: float, per_mm: float) -> frozenset[int]:
-    """Return the corners in which the pattern of the form's mark is seen, or the part of it that is on the page."""
-    near = measured.seen & (np.abs(measured.offsets - gain) < max(1.0, THERE_MM * per_mm))
-    found = []
+def marks_there(
+    measured: Measured, pieces: Pieces, gains: Floats, per_mm: float, read: frozenset[int]
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the corners in which the pattern of the form's mark is seen, or the part of it that is on the page.
+
+    Args:
+        read: corners whose marks were read, about there.
+
+    Returns:
+        Those, and the corners whose marks were read but are not where they should be.
+    """
+    near = max(1.0, THERE_MM * per_mm)
+    found, astray = set[int](), set[int]()
     for corner in range(4):
         own = (pieces.group == -1 - corner) & measured.inside
-        if own.sum() >= LEAST_INNER and near[own].mean() > INNER_SHARE:
-            found.append(corner)
-    return frozenset(found)
+        there = measured.seen & (np.abs(measured.offsets - gains[corner]) < near)
+        share = float(there[own].mean()) if own.any() else 0.0
+        if share > READ_SHARE if corner in read else share > INNER_SHARE and own.sum() >= LEAST_INNER:
+            found.add(corner)
+        elif corner in read:
+            astray.add(corner)
+    return frozenset(found), frozenset(astray)
 
 
-def off_of_marks(measured: Measured, pieces: Pieces, gain: float, corners: frozenset[int]) -> tuple[float, str]:
+def off_of_marks(measured: Measured, pieces: Pieces, gains: Floats, corners: frozenset[int]) -> tuple[float, str]:
     """Return how far the corner of a mark is off that is furthest, and which mark's; 0.0 where none is seen."""
     worst, name = 0.0, ""
     for corner in corners:
-        sides = [_median(measured, pieces.group == 4 * corner + side, LEAST_OF_SIDE, gain) for side in range(4)]
+        sides = [
+            _median(measured, pieces.group == 4 * corner + side, LEAST_OF_SIDE, gains[corner]) for side in range(4)
+        ]
         for i, side in enumerate(sides):
             following = sides[(i + 1) % 4]
             if side is not None and following is not None and math.hypot(side, following) > worst:

@@ -18,6 +18,7 @@ MOST_BOXES = 600  # that are compared with one another
 LIKE = 0.3  # share of the boxes that a motion brings onto others, for a mistake to be possible
 ROUND_MM = 0.5  # to which motions are told apart
 SAME_MM = 0.35  # two lines that are looked for in the same place
+MOST_BESIDE = 0.25  # of the sheet, that may lie beside the page; it is to fill it
 LEAST_MM = 1.0  # less is found out by looking
 
 
@@ -39,6 +40,7 @@ def rivals(layout: Layout, lines: Pieces, ways: tuple[int, ...]) -> tuple[Rival,
     """
     centres = np.array([(box.corners[0] + box.corners[2]) / 2 for place in layout.places for box in place.boxes])
     centres = centres[:: -(-len(centres) // MOST_BOXES)]
+    sheet = np.array([layout.width, layout.height])
     found: list[tuple[int, Floats]] = []
     for turns in ways:
         turn = _turn(turns)
@@ -46,7 +48,10 @@ def rivals(layout: Layout, lines: Pieces, ways: tuple[int, ...]) -> tuple[Rival,
         _, inverse, counts = np.unique(np.round(away / ROUND_MM), axis=0, return_inverse=True, return_counts=True)
         for cell in np.argsort(-counts)[: MOST_RIVALS + 1]:
             shift = away[inverse.ravel() == cell].mean(axis=0)
-            if counts[cell] >= LIKE * len(centres) and (turns or np.abs(shift).max() >= LEAST_MM):
+            middle = turn @ sheet / 2 + shift - sheet / 2
+            if counts[cell] < LIKE * len(centres) or (np.abs(middle) > MOST_BESIDE * sheet).any():
+                continue
+            if turns or np.abs(shift).max() >= LEAST_MM:
                 found.append((int(counts[cell]), np.vstack([np.c_[turn, shift], [0, 0, 1]])))
     found.sort(key=lambda one: -one[0])
     return tuple(_rival(motion, lines) for _, motion in found[:MOST_RIVALS])

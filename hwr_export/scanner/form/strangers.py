@@ -10,6 +10,7 @@ from hwr_export.scanner.form.refusal import PageRefused
 from hwr_export.scanner.form.shrink import shrunk
 from hwr_export.scanner.page import Grey
 
+BLANK = "the page is blank: nothing is printed or written on it"
 LATEST_VERSION = 9999
 INK_LEVELS = 25  # darker than the paper around it
 INK_SHARE = 0.0003  # of the page; less is dust
@@ -54,8 +55,8 @@ def of_few_marks(corners: Collection[int]) -> PageRefused:
     names = ", ".join(CORNERS[corner] for corner in sorted(corners))
     return PageRefused(
         "few-marks",
-        f"of the sheet's 4 marks only {len(corners)} are there ({names}), and what is printed in between does not tell "
-        "well enough where it lies: scan the whole sheet, with nothing on its corners",
+        f"what is seen of the sheet's 4 marks ({names}), and of the lines in between, does not tell well enough where "
+        "it lies: scan the whole sheet, with nothing on its corners",
     )
 
 

@@ -15,7 +15,7 @@ from hwr_export.scanner.form.refusal import PageRefused
 from hwr_export.scanner.form.residual import LinesFound, lines_found, on_line
 from hwr_export.scanner.form.rivals import Rival
 from hwr_export.scanner.form.search import guesses
-from hwr_export.scanner.form.strangers import not_this_form
+from hwr_export.scanner.form.strangers import BLANK, is_blank, not_this_form
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
@@ -42,6 +42,8 @@ def align_by_lines(page: Grey, layout: Layout, lines: Pieces, mistakes: tuple[Ri
             if aligned is not None:
                 return aligned
             best = max(best, match, key=lambda match: match.share)
+    if is_blank(page):
+        raise PageRefused("blank-page", BLANK)
     what = f"no line of the field {best.missing!r} is" if best.missing else f"{best.share:.0%} of the lines are"
     raise not_this_form(layout, f"{what} where the form has them")
 

@@ -117,7 +117,8 @@ def _page(reader: Reader, unit: Unit, number: int, file: "PageFile", annotated: 
         raise
     except Exception as err:  # a fault of ours: said aloud, and no reason to leave the other pages
         traceback.print_exc()
-        return refused_page(unit, number, file.of, f"failed: {type(err).__name__}: {err}; report it", _ms(start_ns))
+        said = " ".join(f"{type(err).__name__}: {err}".split())[:300]
+        return refused_page(unit, number, file.of, f"failed: {said}; report it", _ms(start_ns))
     if annotated is not None:
         from hwr_export.scanner.form.annotate import write_annotated
 

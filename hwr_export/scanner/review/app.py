@@ -113,17 +113,13 @@ class Review:
     def _begin(self, body: Any) -> dict[str, Any]:
         """Say what is reviewed, and who does it unless they say otherwise."""
         Asked.model_validate(body)
-        form, referred = self._desk.folder.form, self._desk.referred
+        form = self._desk.folder.form
         return {
             "title": form.title or form.id,
             "two_pass": self._desk.two_pass,
             "by": "" if self._desk.two_pass else self._reviewer,
             "unreadable": UNREADABLE,
-            "pages": referred.pages,
-            "accepted": referred.accepted,
-            "refused": [{"page": page, "reason": reason} for page, reason in referred.refused[:REFUSED_SHOWN]],
-            "refused_count": len(referred.refused),
-        }
+        } | self._desk.overview(REFUSED_SHOWN)
 
     def _next(self, body: Any) -> dict[str, Any]:
         return self._following(Named.model_validate(body).by)

@@ -14,7 +14,7 @@ from hwr_export.scanner.review.desk import Desk, Item, Verdict, nothing_read
 from hwr_export.scanner.review.judge import is_valid, judge, may_stand, rules_about, shown_value, written_of
 from hwr_export.scanner.review.ledger import FIRST, SECOND, THIRD, Entry
 from hwr_export.scanner.review.pictures import on_sheet, window_of
-from hwr_export.scanner.review.referred import Character
+from hwr_export.scanner.review.results_folder import Character
 
 UNREADABLE = ("illegible", "struck out", "not what was asked for", "the image is bad")
 

@@ -24,7 +24,8 @@ from hwr_export.scanner.form.layout import Layout, Place
 from hwr_export.scanner.form.registration import register
 from hwr_export.scanner.review.ledger import Entry, Key, Ledger
 from hwr_export.scanner.review.pictures import Pictures
-from hwr_export.scanner.review.referred import ReadPage, key_hash
+from hwr_export.scanner.review.referred import key_hash
+from hwr_export.scanner.review.results_folder import ReadPage
 
 SHAPE = (28, 28)
 KEPT = 3  # pages whose cells are in memory
@@ -47,7 +48,7 @@ class Crops:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._layout, self._pictures, self._review = folder, layout, pictures, review
         self._cutting = threading.Lock()
-        self._found: OrderedDict[str, list[FieldCells]] = OrderedDict()
+        self._found: OrderedDict[Key, list[FieldCells]] = OrderedDict()
 
     def follow(self, page: ReadPage, place: Place, before: Entry | None, now: Entry | None) -> None:
         """Make what lies there of a field what its decision says now.
@@ -76,12 +77,12 @@ class Crops:
             FormError: it is not the page that was read.
         """
         with self._cutting:
-            if page.path not in self._found:
+            if page.key("") not in self._found:
                 grey = self._pictures.scan(page).grey
-                self._found[page.path] = find_cells(grey, register(grey, self._layout), self._layout, SHAPE)
+                self._found[page.key("")] = find_cells(grey, register(grey, self._layout), self._layout, SHAPE)
                 while len(self._found) > KEPT:
                     self._found.popitem(last=False)
-            return self._found[page.path]
+            return self._found[page.key("")]
 
     def tidy(self, ledger: Ledger) -> None:
         """Take away what an interrupted session left and no answer says, and write the tables."""
@@ -128,7 +129,7 @@ class Crops:
         return [cell.image if cell.blank < EMPTY else None for cell in found.cells]
 
     def _path(self, key: Key, box: int, character: str) -> Path:
-        name = f"{self._review}-{key_hash((key[0], '')):016x}-{key_hash(key):016x}-{box:02}.png"
+        name = f"{self._review}-{key_hash((key[0], '', '')):016x}-{key_hash(key):016x}-{box:02}.png"
         return self._folder / _class(character) / name
 
     def _paths(self, decision: Entry) -> set[Path]:

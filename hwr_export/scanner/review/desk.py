@@ -10,6 +10,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from hwr_export.errors import FormError, HwrError
 from hwr_export.scanner.form.fields import CheckboxField, FormField
@@ -18,7 +19,8 @@ from hwr_export.scanner.review.crops import Crops
 from hwr_export.scanner.review.judge import Judged, is_kept, is_valid, judge, rule_says, rules_about
 from hwr_export.scanner.review.ledger import FIRST, SECOND, SETTLED, THIRD, Entry, Key, same_person
 from hwr_export.scanner.review.pictures import Pictures
-from hwr_export.scanner.review.referred import Folder, ReadField, ReadPage, Referred
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import Folder, ReadField, ReadPage
 from hwr_export.scanner.review.store import Store
 
 PACE_S = 300.0  # of working time, over which fields a minute are counted
@@ -27,6 +29,8 @@ HELD_S = 120.0  # for which a field is before one person and is not laid before 
 UNREAD = {"no-valid-reading", "not-readable"}  # reasons, beside which an empty value says nothing
 SURELY_EMPTY = 0.5  # probability that a box is empty, below which something seems to stand in it
 NOBODY = -1
+WIDEN_S = 5.0  # after which it is looked whether more was read
+RETIRED = 4  # in the place of a look: the page was read again since
 
 
 class TakenError(FormError):
@@ -44,7 +48,7 @@ class Item:
 
     @property
     def key(self) -> Key:
-        return self.page.path, self.read.name
+        return self.page.key(self.read.name)
 
     @property
     def field(self) -> FormField:
@@ -93,6 +97,7 @@ class Desk:
         self._asked, self._barred, self._unreadable = bytearray(), array("h"), bytearray()
         self._skipped: dict[int, None] = {}
         self._before: dict[int, tuple[int, float]] = {}  # by person: the field before them, and since when
+        self._widened = 0.0
         self._people: list[str] = []
         self._answered: deque[float] = deque(maxlen=1000)
         self._widen()
@@ -117,6 +122,14 @@ class Desk:
             raise FormError(f"{page.path} has a field {read.name!r} that the form does not have")
         return Item(number, page, read, self._places[read.name])
 
+    def overview(self, refused: int) -> dict[str, Any]:
+        """Return what there is beside the referred fields, with at most so many of the pages that were refused."""
+        with self._lock:
+            found = self.referred
+            pages = [{"page": page.path, "reason": page.reason} for page in found.refused_pages(refused)]
+            counts = {"pages": found.pages, "accepted": found.accepted, "refused_count": found.refused}
+            return counts | {"refused": pages}
+
     def next_for(self, by: str, after: int | None = None) -> int | None:
         """Return the number of the field to lay before somebody, None where nothing is left for them.
 
@@ -124,8 +137,11 @@ class Desk:
             after: a field that is before them now: the one that will follow it.
         """
         with self._lock:
-            self._widen()
             me, now = self._person(by), time.monotonic()
+            if now - self._widened > WIDEN_S:
+                self._widen()
+            if next(self._in_turn(me), None) is None:
+                self._widen()
             held = {n for person, (n, since) in self._before.items() if person != me and now - since < HELD_S}
             free = (n for n in self._in_turn(me) if n != after)
             found = next(free, None)
@@ -175,7 +191,7 @@ class Desk:
         known: dict[str, str | None] = {}
         with self._lock:
             for read in item.page.fields:
-                decision = self._ledger.decision((item.page.path, read.name))
+                decision = self._ledger.decision(item.page.key(read.name))
                 value = read.value if decision is None else decision.value
                 certain = read.accepted if decision is None else not decision.unreadable
                 place = self._places.get(read.name)
@@ -191,7 +207,7 @@ class Desk:
         """
         with self._lock:
             self._check(item, look, by)
-            said = {"by": by, "do": "answer", "page": item.page.path, "field": item.read.name, "look": look}
+            said = {"by": by, "do": "answer", "look": look} | _named(item.key)
             if unreadable:
                 said |= {"unreadable": unreadable}
             else:
@@ -211,7 +227,7 @@ class Desk:
         """
         with self._lock:
             self._check(item, look, by)
-            entry = self._store.append(by=by, do="skip", page=item.page.path, field=item.read.name, look=look)
+            entry = self._store.append(by=by, do="skip", look=look, **_named(item.key))
             self._skipped.pop(item.number, None)
             self._before.pop(self._person(by), None)
             self._update(item.number, item.key)
@@ -248,7 +264,7 @@ class Desk:
         with self._lock:
             first, second, third = (self._asked.count(look) for look in (FIRST, SECOND, THIRD))
             return Progress(
-                of=len(self._asked),
+                of=len(self._asked) - self._asked.count(RETIRED),
                 done=self._asked.count(SETTLED),
                 second=second,
                 third=third,
@@ -261,16 +277,19 @@ class Desk:
 
     def _check(self, item: Item, look: int, by: str) -> None:
         asked = self._asked[item.number]
+        if asked == RETIRED:
+            raise TakenError("the page was read again meanwhile, and this is what was read of it before")
         if asked != look:
             raise TakenError("this field was answered meanwhile, in another window")
         if self._barred[item.number] == self._person(by):
             raise TakenError("the first and the second look at a field are taken by two people")
 
     def _widen(self) -> None:
-        """Take in fields that were read since."""
-        more = self.referred.extend() if self._asked else len(self.referred)
-        if not more:
+        """Take in what was read since: new fields, and of pages that were read again no old ones any more."""
+        self._widened = time.monotonic()
+        if not self.referred.extend() and self._asked:
             return
+        more = len(self.referred) - len(self._asked)
         self._asked.extend(bytes([FIRST]) * more)
         self._unreadable.extend(bytes(more))
         self._barred.extend([NOBODY] * more)
@@ -278,6 +297,11 @@ class Desk:
             number = self.referred.number(key)
             if number is not None:
                 self._update(number, key)
+        at = self.referred.retired.find(1)
+        while at >= 0:
+            self._asked[at], self._unreadable[at] = RETIRED, 0
+            self._skipped.pop(at, None)
+            at = self.referred.retired.find(1, at + 1)
 
     def _update(self, number: int, key: Key) -> None:
         """Write down what the ledger says of a field now."""
@@ -318,6 +342,10 @@ class Desk:
             if worked > PACE_S:
                 break
         return 60 * fields / worked if fields > 4 and worked > 0 else None
+
+
+def _named(key: Key) -> dict[str, str]:
+    return dict(zip(("page", "file", "field"), key, strict=True))
 
 
 def nothing_read(read: ReadField) -> bool:

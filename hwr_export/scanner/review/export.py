@@ -8,13 +8,15 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from hwr_export.errors import UsageError
 from hwr_export.files import atomic_file
 from hwr_export.scanner.review.ledger import Ledger
-from hwr_export.scanner.review.referred import Folder, ReadField, ReadPage
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import Folder, ReadField, ReadPage
 
 COLUMNS = (
     "page", "field", "value", "decided_by", "people", "valid", "unreadable",
@@ -32,15 +34,15 @@ def export(folder: Folder, ledger: Ledger, out: Path) -> dict[str, int]:
     if out.suffix.lower() not in kinds:
         raise UsageError(f"{out} ends with {out.suffix or 'nothing'}; values are written to FILE.csv or FILE.json")
     counts: Counter[str] = Counter()
-    with atomic_file(out) as file:
-        for part in kinds[out.suffix.lower()](folder, ledger, counts):
+    with closing(Referred(folder)) as referred, atomic_file(out) as file:
+        for part in kinds[out.suffix.lower()](folder.form.id, referred, ledger, counts):
             file.write(part.encode())
     return dict(counts)
 
 
 def final(page: ReadPage, field: ReadField, ledger: Ledger) -> dict[str, Any]:
     """Return one field's final value."""
-    key = (page.path, field.name)
+    key = page.key(field.name)
     decision = ledger.decision(key)
     found: dict[str, Any] = {"name": field.name, "value": "", "decided_by": "open", "people": ledger.people(key)}
     if decision is not None:
@@ -52,9 +54,9 @@ def final(page: ReadPage, field: ReadField, ledger: Ledger) -> dict[str, Any]:
     return found | {"original": original}
 
 
-def _csv(folder: Folder, ledger: Ledger, counts: Counter[str]) -> Iterator[str]:
+def _csv(_: str, referred: Referred, ledger: Ledger, counts: Counter[str]) -> Iterator[str]:
     yield _row(COLUMNS)
-    for page in folder.pages():
+    for page in referred.all_pages():
         if page.status == "refused":
             counts["refused"] += 1
             yield _row((page.path, "", "", "refused", "", "", "", "", "", page.reason))
@@ -71,10 +73,10 @@ def _csv(folder: Folder, ledger: Ledger, counts: Counter[str]) -> Iterator[str]:
             )
 
 
-def _json(folder: Folder, ledger: Ledger, counts: Counter[str]) -> Iterator[str]:
+def _json(form: str, referred: Referred, ledger: Ledger, counts: Counter[str]) -> Iterator[str]:
     """Yield one document: {"schema", "form", "pages": [{"path", "status", "reason", "fields"}], "decided_by"}."""
-    yield '{"schema": 1, "form": ' + json.dumps(folder.form.id) + ', "pages": ['
-    for number, page in enumerate(folder.pages()):
+    yield '{"schema": 1, "form": ' + json.dumps(form) + ', "pages": ['
+    for number, page in enumerate(referred.all_pages()):
         fields = [final(page, field, ledger) for field in page.fields]
         counts.update(field["decided_by"] for field in fields)
         counts["refused"] += page.status == "refused"
@@ -85,5 +87,10 @@ def _json(folder: Folder, ledger: Ledger, counts: Counter[str]) -> Iterator[str]
 
 def _row(cells: tuple[Any, ...]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(cells)
+    csv.writer(line, lineterminator="\n").writerow([_harmless(str(cell)) for cell in cells])
     return line.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

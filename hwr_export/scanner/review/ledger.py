@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hwr_export.spec import Strict
 
-Key = tuple[str, str]  # a page's path as the results have it, a field's name
+Key = tuple[str, str, str]  # a page's path as the results have it, a stamp of its file, a field's name
 SETTLED, FIRST, SECOND, THIRD = 0, 1, 2, 3
 
 
@@ -23,6 +23,7 @@ class Entry(Strict):
     do: Literal["begin", "two-pass", "answer", "skip", "undo"]
     id: str = Field("", description="Of a beginning: what labelled crops of this review are called by.")
     page: str = ""
+    file: str = Field("", description="Of the page: size and time of change of its file when it was read.")
     field: str = ""
     look: int = Field(0, ge=0, le=3, description="Which look at the field: the first, the second, the third.")
     value: str = Field("", max_length=200, description="As results have it.")
@@ -33,7 +34,7 @@ class Entry(Strict):
 
     @property
     def key(self) -> Key:
-        return self.page, self.field
+        return self.page, self.file, self.field
 
     def says_as(self, other: "Entry") -> bool:
         """Tell whether two answers are the same: one value, or both that it cannot be read."""

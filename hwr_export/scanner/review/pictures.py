@@ -5,7 +5,7 @@ from the paths in the results alone; one that is missing, or is not what was rea
 """
 
 import io
-import re
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from hwr_export.scanner.form.fields import AmountField
 from hwr_export.scanner.form.layout import Layout, Place, Rect
 from hwr_export.scanner.form.pages import open_pages
 from hwr_export.scanner.page import Box, Grey
-from hwr_export.scanner.review.referred import ReadField, ReadPage
+from hwr_export.scanner.review.ledger import Key
+from hwr_export.scanner.review.results_folder import ReadField, ReadPage
 
 Floats = npt.NDArray[np.float64]
 ASIDE_MM, ABOVE_MM, BELOW_MM = 3.5, 6.0, 3.5  # around a field: its label is printed above it
@@ -32,7 +33,7 @@ PAGE_WIDTHS = (900, 2600)  # pixels: the whole page on a screen, and looked at c
 FAR_MM = 1.5  # a box so far from where the layout puts it was not read of this form
 KEPT = 3  # pages in memory
 JPEG_QUALITY = 88
-_NUMBERED = re.compile(r"(?P<path>.+)#(?P<number>[1-9][0-9]{0,6})")
+CHANGED = "The file of this page has changed since it was read: look whether it is the same page."
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ class Scan:
 class Pictures:
     """Pages' images by path, the last few kept; a path is asked for by what the results say, never by a request."""
 
-    def __init__(self, layout: Layout, results: Path) -> None:
+    def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._results = results
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Scan] = OrderedDict()
+        self._kept: OrderedDict[Key, Scan] = OrderedDict()
 
     def scan(self, page: ReadPage) -> Scan:
         """Return a page's image.
@@ -60,12 +60,12 @@ class Pictures:
             ImageError: it is missing, cannot be decoded, or is not the image that was read.
         """
         with self._lock:  # one at a time: what two ask for at once is decoded once
-            if page.path not in self._kept:
-                self._kept[page.path] = self._opened(page)
+            if page.key("") not in self._kept:
+                self._kept[page.key("")] = self._opened(page)
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
-            self._kept.move_to_end(page.path)
-            return self._kept[page.path]
+            self._kept.move_to_end(page.key(""))
+            return self._kept[page.key("")]
 
     def field_png(self, page: ReadPage, place: Place) -> bytes:
         """Return the picture of a field: upright, its paper white."""
@@ -82,7 +82,7 @@ class Pictures:
         return _encoded(straight(self.scan(page), sheet, width / sheet.width), "JPEG")
 
     def _opened(self, page: ReadPage) -> Scan:
-        path, grey = load_page(page.path)
+        path, grey = load_page(page)
         height, width = grey.shape
         for field in page.fields:
             x, y, w, h = field.box
@@ -91,27 +91,35 @@ class Pictures:
                     f"{page.path} has {width} x {height} pixels, and the field {field.name} was read at ({x}, {y}): it "
                     "is not the image that was read; bring that one back"
                 )
-        newer = path.stat().st_mtime > (self._results / "results.jsonl").stat().st_mtime
-        return Scan(grey, homography_of(page, self._layout), "The file is newer than what was read of it." * newer)
+        return Scan(grey, homography_of(page, self._layout), CHANGED * _has_changed(path, page))
 
 
-def load_page(name: str) -> tuple[Path, Grey]:
-    """Return the file and the image, uint8 (H, W), of a page as results name it: a path, or `path#number`.
+def load_page(page: ReadPage) -> tuple[Path, Grey]:
+    """Return the file of a page, and its image, uint8 (H, W).
 
     Raises:
         ImageError: missing, or it cannot be decoded.
     """
-    path, number = Path(name), 1
-    if not path.is_file() and (numbered := _NUMBERED.fullmatch(name)):
-        path, number = Path(numbered["path"]), int(numbered["number"])
+    path, number = Path(page.path), 1
+    if page.file is not None:
+        found, number = Path(os.fsdecode(page.file.raw) if page.file.raw else page.file.path), page.file.number
+        # What was moved as a whole is found by the name it was read under.
+        path = found if found.is_file() else Path(page.path.removesuffix(f"#{number}"))
     if not path.is_file():
         raise ImageError(
-            f"there is no image {path}; run `hwr-export review` where the pages were read, or bring it back"
+            f"there is no image {page.path}; run `hwr-export review` where the pages were read, or bring it back"
         )
     with open_pages(path) as file:
         if number > file.of:
             raise ImageError(f"{path} has no page {number} any more; bring back the file that was read")
         return path, file.page(number).grey
+
+
+def _has_changed(path: Path, page: ReadPage) -> bool:
+    if page.file is None:
+        return False
+    now = path.stat()
+    return (now.st_size, now.st_mtime_ns) != (page.file.size, page.file.mtime_ns)
 
 
 def window_of(place: Place) -> Rect:

@@ -18,7 +18,8 @@ from hwr_export.scanner.review.crops import Crops
 from hwr_export.scanner.review.desk import Desk
 from hwr_export.scanner.review.guard import Guard
 from hwr_export.scanner.review.pictures import Pictures
-from hwr_export.scanner.review.referred import RESULTS, Folder, Referred
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import RESULTS, Folder
 from hwr_export.scanner.review.store import Store
 
 
@@ -41,7 +42,7 @@ def review(
     """
     folder = Folder(results)
     with Store(results, two_pass) as store, closing(_indexed(folder, console)) as referred:
-        pictures = Pictures(folder.layout, results)
+        pictures = Pictures(folder.layout)
         crops = None if labelled is None else Crops(labelled, folder.layout, pictures, store.ledger.id)
         desk = Desk(folder, referred, store, pictures, crops)
         with closing(listening(port)) as bound:

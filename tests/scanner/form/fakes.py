@@ -1,5 +1,6 @@
 """A reader that does what a page's first pixel says, and pages for it."""
 
+import io
 import os
 import signal
 import time
@@ -11,10 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hwr_export.datasets import Dataset
 from hwr_export.errors import RunnerError
-from hwr_export.scanner.form.definition import Form, parse_form
+from hwr_export.scanner.form.definition import Form, load_form, parse_form
+from hwr_export.scanner.form.layout import lay_out
 from hwr_export.scanner.form.results import Alternative, FieldResult, PageResult, Written
+from hwr_export.scanner.form.sheet import preview_png
 from hwr_export.scanner.page import Grey
+from tests.scanner.form.hostile import EXAMPLE
 
 DIES, HANGS, FAILS, DIES_ONCE, REFUSED, NO_BACKEND, SLOW, LIMIT = range(1, 9)
 PLAIN = 100  # from here on, a page is read
@@ -105,6 +110,26 @@ def field(name: str, value: str, accepted: bool = True) -> FieldResult:
     return FieldResult(
         name, value, 0.875, accepted, reasons, box, (Alternative("7", 0.125),), (Written(value[0], 0.875, box),)
     )
+
+
+def filled_form(handwriting: Dataset, *names: str, dpi: float = 200) -> tuple[Image.Image, dict[str, str]]:
+    """Return the printed example with digits in some of its fields, and what they are; the rest is empty."""
+    form = load_form(EXAMPLE)
+    sheet = np.array(Image.open(io.BytesIO(preview_png(form, dpi))).convert("L"))
+    rng, scale, told = np.random.default_rng(2), dpi / 25.4, {}
+    for place in lay_out(form).places:
+        if place.field.name not in names:
+            continue
+        wanted = rng.integers(0, len(handwriting.images), len(place.boxes))
+        for box, which in zip(place.boxes, wanted, strict=True):
+            width, height = round(box.width * scale), round(box.height * scale)
+            size = round(min(width, height) * 28 / 22)  # MNIST's digits take 20 of 28
+            x, y = round((box.x * scale) + (width - size) / 2), round((box.y * scale) + (height - size) / 2)
+            ink = 255 - np.asarray(Image.fromarray(handwriting.images[which]).resize((size, size)))
+            part = sheet[y : y + size, x : x + size]
+            np.minimum(part, ink, out=part)
+        told[place.field.name] = "".join(str(handwriting.labels[which]) for which in wanted)
+    return Image.fromarray(sheet), told
 
 
 def times_read(folder: Path) -> list[int]:

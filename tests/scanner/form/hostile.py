@@ -7,15 +7,17 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from hwr_export.scanner.form.definition import load_form
 from hwr_export.scanner.form.sheet import preview_png
-from tests.conftest import ROOT
 
 DPI = 150
+# Not from conftest, which brings PyTorch: processes that read import this too.
+ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "docs" / "examples" / "payment-order.yaml"
 
 

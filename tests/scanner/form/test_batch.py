@@ -200,12 +200,24 @@ def test_the_same_again_reads_nothing_and_says_the_same(
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path, memory: Path) -> None:
-    path = save(tmp_path / "page.png", PLAIN)
-    documents([path], tmp_path / "out", memory)
-    save(path, PLAIN + 1)
-    assert said(documents([path], tmp_path / "out", memory)) == [str(PLAIN + 1)]
-    assert said(documents([path], tmp_path / "out", memory)) == [str(PLAIN + 1)]
-    assert times_read(memory) == [PLAIN, PLAIN + 1]
+    """And nothing is left of what it was: not of a page that it has no more, nor of its name when it had several."""
+    path = save(tmp_path / "page.tif", PLAIN, PLAIN + 1, PLAIN + 2)
+    other = save(tmp_path / "other.png", PLAIN + 3)
+    documents([path, other], tmp_path / "out", memory)
+    save(path, PLAIN + 4)
+    journal = tmp_path / "out" / "results.jsonl"
+    before = journal.read_bytes()
+    for _ in range(2):
+        assert said(documents([path, other], tmp_path / "out", memory)) == [str(PLAIN + 4), str(PLAIN + 3)]
+        assert sorted(json.loads(line)["path"] for line in journal.read_bytes().splitlines()) == [
+            str(other), str(path)
+        ]  # fmt: skip
+    assert times_read(memory) == [PLAIN + n for n in range(5)]
+    # A run that was killed before it ended leaves both.
+    journal.write_bytes(before + journal.read_bytes())
+    documents([path, other], tmp_path / "out", memory)
+    assert len(journal.read_bytes().splitlines()) == 2
+    assert len(times_read(memory)) == 5
 
 
 @pytest.mark.parametrize("torn", [b'{"path": "x', b"\0" * 100, b'{"path": "x"}\n', b"\0\0\n{}\n"])

@@ -15,7 +15,7 @@ from hwr_export.spec import PROBABILITIES
 from scripts.pages.hand import Hands
 from scripts.pages.page import Maker, Page
 from tests.conftest import ROOT
-from tests.scanner.form.test_registration import true_homography
+from tests.scanner.form.scans import true_homography
 
 
 def texts(page: Page, layout: Layout) -> dict[str, list[str | None]]:

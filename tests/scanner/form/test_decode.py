@@ -178,3 +178,11 @@ def test_small_letters_that_are_written_alike_are_their_capitals() -> None:
     assert emissions(row, labels, capitals)[0] == pytest.approx([0.02, 0.02, 0.92], abs=1e-6)
     both = AlphanumericField(kind="alphanumeric", case="any", boxes=1, characters="ABCabc", **PLACE)
     assert emissions(row, labels, both)[0] == pytest.approx(row[0], abs=1e-6)
+
+
+def test_a_year_of_two_digits_lies_between_the_bounds() -> None:
+    bounds = {"first": "1950-06-01", "last": "2050-05-31", "order": "YYMMDD"}
+    field = DateField(kind="date", boxes=6, **bounds, **PLACE)
+    assert value_of(field, "500101") == "2050-01-01"
+    assert value_of(field, "500701") == "1950-07-01"
+    assert value_of(field, "991231") == "1999-12-31"

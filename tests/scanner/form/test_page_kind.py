@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from hwr_export.datasets import Dataset
 from hwr_export.errors import FormError, ImageError
 from hwr_export.scanner.config import load_config
 from hwr_export.scanner.form.page_kind import FormConfig, FormPageReader, page_field
@@ -14,8 +16,9 @@ from hwr_export.scanner.form.results import FieldResult, Written
 from hwr_export.scanner.page import Character
 from hwr_export.scanner.reading import page_reader
 from tests.conftest import ROOT
-from tests.scanner.devices import write_config
-from tests.scanner.form.fakes import FORM, FakeReader, field
+from tests.scanner.devices import results, until, write_config
+from tests.scanner.form.fakes import FORM, FakeReader, field, filled_form
+from tests.scanner.form.hostile import EXAMPLE
 
 BOX = (1, 2, 3, 4)
 CONFIG = '[page]\nkind = "form"\nform = "form.yaml"\n[[sources]]\nkind = "watch"\nfolder = "in"\n'
@@ -69,3 +72,21 @@ def test_services_without_forms_need_no_opencv(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "scan.toml")], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout == "pages of kind form need cv2: pip install 'hwr-export[forms]'\n"
+
+
+def test_the_service_reads_a_form(device: Path, service, mnist_test: Dataset) -> None:
+    page, expected = filled_form(mnist_test, "customer")
+    text = f'[page]\nkind = "form"\nform = "{EXAMPLE}"\n[[sources]]\nkind = "watch"\nfolder = "in"\nsettle_s = 0.3\n'
+    (device / "in").mkdir()
+    running = service(text)
+    page.rotate(180).save(device / "in" / "page.png")
+    (result,) = until(lambda: results(device))
+    fields = {field["name"]: field for field in result["fields"]}
+    assert fields["customer"]["value"] == expected["customer"]
+    assert fields["customer"]["rejected"]  # the release says nothing of forms
+    assert fields["customer"]["reasons"] == ["not-calibrated"]
+    assert [c["label"] for c in fields["customer"]["characters"]] == list(expected["customer"])
+    Image.new("L", (1654, 2339), 255).save(device / "in" / "blank.png")
+    blank = until(lambda: [r for r in results(device) if r["error"]])[0]
+    assert blank["error"].startswith("blank-page: ")
+    assert running.end() == 0

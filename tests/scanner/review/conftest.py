@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,13 +13,15 @@ from hwr_export.datasets import Dataset
 from hwr_export.scanner.review.crops import Crops
 from hwr_export.scanner.review.desk import Desk
 from hwr_export.scanner.review.pictures import Pictures
-from hwr_export.scanner.review.referred import Folder, Referred
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import Folder
 from hwr_export.scanner.review.store import Store
-from tests.report.conftest import CHROMIUM, FLAGS
+from tests.scanner.review.browsing import Window
 from tests.scanner.review.pages import WRITTEN, Filled, Misread, make_results
+from tests.scanner.review.serving import Served, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 PAGES = {
     "first.png": Filled(
@@ -77,7 +79,7 @@ def desk(results: Path) -> Iterator[Opened]:
         store = open_now.enter_context(Store(results, two_pass))
         referred = Referred(folder)
         open_now.callback(referred.close)
-        pictures = Pictures(folder.layout, results)
+        pictures = Pictures(folder.layout)
         crops = None if labelled is None else Crops(labelled, folder.layout, pictures, store.ledger.id)
         return Desk(folder, referred, store, pictures, crops)
 
@@ -85,13 +87,34 @@ def desk(results: Path) -> Iterator[Opened]:
     open_now.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> "Iterator[Browser]":
-    if CHROMIUM is None:
-        pytest.fail("the page is tested in a real browser: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+@pytest.fixture
+def windows(browser: "Browser") -> Iterator[Window]:
+    """Open windows of a review; afterwards nothing may have been complained about, and nobody else asked."""
+    said: list[str] = []
+    asked: set[str] = set()
+    contexts = []
 
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    def open_(review: Served, **settings: Any) -> "Page":
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}} | settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.add(request.url.split("/")[2]))
+        page.goto(review.guard.link)
+        open_.said, open_.ports = said, open_.ports | {f"127.0.0.1:{review.port}"}  # type: ignore[attr-defined]
+        return page
+
+    open_.ports = set()  # type: ignore[attr-defined]
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert asked == open_.ports  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def review(desk: Opened) -> Iterator[Served]:
+    with served(desk()) as running:
         yield running
-        running.close()

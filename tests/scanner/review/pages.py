@@ -16,9 +16,11 @@ from PIL import Image
 from hwr_export.files import sha256_bytes
 from hwr_export.scanner.form.definition import Form, dump_form, parse_form
 from hwr_export.scanner.form.fields import CheckboxField
+from hwr_export.scanner.form.journal import journal_line
 from hwr_export.scanner.form.layout import Layout, Place, Rect, lay_out
 from hwr_export.scanner.form.results import Alternative, FieldResult, PageResult, Written
 from hwr_export.scanner.form.sheet import preview_png
+from hwr_export.scanner.form.units import Unit, page_name
 from hwr_export.scanner.review.judge import judge
 
 FORM = b"""
@@ -93,9 +95,17 @@ def make_results(folder: Path, pages: Mapping[str, Filled], digits: Sequence[np.
         image, homography = draw(layout, filled, digits, rng)
         Image.fromarray(image).save(path)
         result = read(layout, filled, homography)
-        lines.append(json.dumps(result.document(str(path), characters=True)) + "\n")
-    (out / "results.jsonl").write_text("".join(lines))
+        lines.append(line(result, path))
+    (out / "results.jsonl").write_bytes(b"".join(lines))
     return out
+
+
+def line(result: PageResult, path: Path, number: int = 1, of: int = 1) -> bytes:
+    """Return a page's line as `read-form` writes it."""
+    now = path.stat()
+    unit = Unit(0, str(path), now.st_size, now.st_mtime_ns)
+    document = result.document(page_name(path, number, of), characters=True)
+    return journal_line(document, unit, number, of) + b"\n"
 
 
 def draw(

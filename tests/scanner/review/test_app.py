@@ -1,7 +1,6 @@
 """Only the page that was opened with the link is answered, and it is given what its look may know: no more."""
 
 import json
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,12 +13,6 @@ from tests.scanner.review.conftest import Opened
 from tests.scanner.review.serving import Served, served
 
 SECRETS = ("204811", "204817", "204877", "anna")  # what was read of the first field, and what was answered by whom
-
-
-@pytest.fixture
-def review(desk: Opened) -> Iterator[Served]:
-    with served(desk()) as running:
-        yield running
 
 
 def test_the_link_opens_the_page_and_the_cookie_keeps_it_open(review: Served) -> None:

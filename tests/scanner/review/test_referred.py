@@ -1,8 +1,10 @@
 """A glance at a line of results finds what parsing it finds, whatever stands in names and paths."""
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from hwr_export.errors import FormError
 from hwr_export.scanner.form.results import FieldResult, PageResult
-from hwr_export.scanner.review.referred import Folder, Referred, _glanced, _parsed
+from hwr_export.scanner.review import results_folder
+from hwr_export.scanner.review.referred import Referred
+from hwr_export.scanner.review.results_folder import Folder, glance
 
 NASTY = st.text(st.sampled_from('"\\accepted: false,{}[]né\u2028'), max_size=30)
 FIELD = st.builds(
@@ -25,9 +29,14 @@ FIELD = st.builds(
 @given(NASTY, st.lists(FIELD, max_size=4), st.booleans(), st.booleans())
 def test_a_glance_finds_what_parsing_finds(path: str, fields: list[FieldResult], plain: bool, compact: bool) -> None:
     document = PageResult("read", path, 0.3, 1.0, tuple(fields)).document(path, characters=True)
+    origin = {"path": path, "number": 3, "of": 4, "size": 17, "mtime_ns": 123456789}
     separators = (",", ":") if compact else (", ", ": ")
-    line = json.dumps(document, ensure_ascii=not plain, separators=separators).encode()
-    assert _glanced(line) == _parsed(line, "x")
+    for said in (document, document | {"file": origin}):
+        line = json.dumps(said, ensure_ascii=not plain, separators=separators).encode()
+        with mock.patch.object(results_folder, "_PATH", re.compile(rb"never")):
+            parsed = glance(line, "x")
+        assert glance(line, "x") == parsed
+        assert parsed.stamp == ("17 123456789" if "file" in said else "")
 
 
 def test_keys_in_another_order_are_parsed(results: Path) -> None:
@@ -46,7 +55,8 @@ def test_keys_in_another_order_are_parsed(results: Path) -> None:
     found = Referred(folder)
     assert [found[n][1].name for n in range(len(found))] == before
     assert (found.pages, found.accepted) == (2, 14)
-    assert [found.number((str(results.parent / "first.png"), name)) for name in ("customer", "due")] == [0, None]
+    page, _ = found[0]
+    assert [found.number(page.key(name)) for name in ("customer", "due")] == [0, None]
     found.close()
 
 

@@ -17,7 +17,7 @@ from hwr_export.scanner.review.ledger import FIRST, SECOND, SETTLED, THIRD, Entr
 from hwr_export.scanner.review.store import ANSWERS, Store, read_ledger
 from tests.conftest import ROOT
 
-KEYS: list[Key] = [(page, field) for page in ("a.png", "b.pdf#2") for field in ("sum", "day")]
+KEYS: list[Key] = [(page, "7 1", field) for page in ("a.png", "b.pdf#2") for field in ("sum", "day")]
 STEP = st.tuples(
     st.sampled_from(["answer", "answer", "skip", "undo", "reopen"]),
     st.sampled_from(["anna", "Ben", " ben ", "cleo"]),
@@ -98,7 +98,9 @@ def test_any_sequence_of_answers_and_undos_replays_to_the_same_state(
                 naive.undo(by)
             elif do in ("answer", "skip") and look != SETTLED and not same_person(ledger.other_of(key) or "", by):
                 said = {"unreadable": "illegible"} if text == "unreadable" else {"value": text, "written": text}
-                store.append(by=by, do=do, page=key[0], field=key[1], look=look, **(said if do == "answer" else {}))
+                store.append(
+                    by=by, do=do, page=key[0], file=key[1], field=key[2], look=look, **(said if do == "answer" else {})
+                )
                 naive.done.append((do, by, key, look, text))
             assert [store.ledger.asked(k) for k in KEYS] == [naive.asked(k, two_pass) for k in KEYS]
         before = state(store.ledger)
@@ -164,7 +166,7 @@ def test_an_answer_that_the_disk_does_not_take_does_not_count(tmp_path: Path, mo
                 store.append(by="anna", do="answer", page="a.png", field="day", look=1, value="2")
             with pytest.raises(FormError, match="since No space left on device; end the review, and start it anew"):
                 store.append(by="anna", do="answer", page="a.png", field="day", look=1, value="2")
-        assert store.ledger.asked(("a.png", "day")) == FIRST
+        assert store.ledger.asked(("a.png", "", "day")) == FIRST
         assert (tmp_path / ANSWERS).read_bytes() == before
     with Store(tmp_path) as store:
         store.append(by="anna", do="answer", page="a.png", field="day", look=1, value="2")
@@ -191,7 +193,7 @@ def test_kill_9_loses_nothing_that_was_told(tmp_path: Path) -> None:
             running.send_signal(signal.SIGKILL)
             told += running.stdout.read().splitlines(keepends=True)
         last = int([line for line in told if line.endswith("\n")][-1])
-        decision = read_ledger(tmp_path).decision(("a.png", "sum"))
+        decision = read_ledger(tmp_path).decision(("a.png", "", "sum"))
         assert decision is not None
         assert int(decision.value) in (last, last + 1)
 
