@@ -103,7 +103,7 @@ def _pieces(boxes: bytes, shape: tuple[int, ...]) -> Ints:
 
 
 def _profiles(dark: Grey, sides: Ints) -> Floats:
-    """Return the darkness across each piece of a line, into the box, float64 (N, 2 * _REACH + 1); 0 beyond the strip."""
+    """Return how dark it is across each piece, into the box, float64 (N, 2 * _REACH + 1); 0 beyond the strip."""
     rows = sides[:, :1] + np.arange(-_REACH, _REACH + 1) * sides[:, 3:]
     beyond = (rows < 0) | (rows >= dark.shape[0])
     rows = np.clip(rows, 0, dark.shape[0] - 1)
