@@ -78,11 +78,14 @@ def _draw(model: Grey, sides: Ints, profiles: Floats, line: _Line) -> None:
     shift[near.max(axis=1, initial=0) < line.darkness / 2] = 0
     cap = _SLACK * line.darkness * np.clip(line.half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
     drawn = np.minimum(profiles, cap).round().astype(np.uint8)[:, :, None]
+    # Lines on opposite sides may be near to each other, those on the same side are not.
+    both = {1: np.zeros_like(model), -1: np.zeros_like(model)}
     for (row, start, length, inward), across in zip(sides.tolist(), drawn, strict=True):
         top = max(0, row - _REACH)
-        part = model[top : row + _REACH + 1, start : start + length]
+        part = both[inward][top : row + _REACH + 1, start : start + length]
         above = top - row + _REACH
-        np.maximum(part, across[::inward][above : above + len(part)], out=part)
+        part[:] = across[::inward][above : above + len(part)]
+    np.maximum(model, np.maximum(both[1], both[-1]), out=model)
 
 
 @lru_cache(maxsize=256)

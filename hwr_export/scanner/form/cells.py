@@ -133,7 +133,7 @@ def _images(
     """Return the characters' images and the probabilities that they are none, float64 (N,)."""
     images, levels = crops(ink, strokes, level, shape)
     area, extent = strokes.largest / PX_PER_MM**2, strokes.extent / PX_PER_MM
-    return images, blank_probability(area, extent, np.array(levels) / pen.level)
+    return images, blank_probability(area, extent, levels / pen.level)
 
 
 def _checkbox(looked: _Looked, registration: Registration, strokes: Strokes, contrast: float) -> FieldCells:
