@@ -23,7 +23,7 @@ THERE_MM = 0.17
 ON_LINE_MM = 0.1  # within which a line is where it should be
 LEAST_SHARE = 0.5  # of all lines, that are found there
 LEAST_OF_PLACE = 0.2  # of a field's lines
-FEW_LINES = 8  # of a field, of which all may be under a stain
+BY_CHANCE = 0.01  # probability that a field of few lines shows none of them, below which it is not there
 LEAST_OF_SIDE = 4  # edges of a mark's side
 LEAST_OF_LINES = 3  # lines of a field's boxes, to each of its sides
 
@@ -101,13 +101,13 @@ class LinesFound:
 def lines_found(measured: Measured, pieces: Pieces, layout: Layout, per_mm: float) -> LinesFound:
     """Return how many of the boxes' lines are there."""
     there = on_line(measured, per_mm)
-    missing = ""
+    share, missing = float(there[is_box(pieces, layout)].mean()), ""
     for number, place in enumerate(layout.places):
-        own = pieces.group == PLACES + number
-        if own.sum() >= FEW_LINES and there[own].mean() < LEAST_OF_PLACE:
+        own = (pieces.group == PLACES + number) & measured.inside
+        if (1 - share) ** own.sum() < BY_CHANCE and there[own].mean() < LEAST_OF_PLACE:
             missing = place.field.name
             break
-    return LinesFound(float(there[is_box(pieces, layout)].mean()), missing)
+    return LinesFound(share, missing)
 
 
 def on_line(measured: Measured, per_mm: float) -> Flags:

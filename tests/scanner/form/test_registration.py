@@ -195,6 +195,17 @@ def test_what_is_not_the_sheet_is_refused() -> None:
     assert (code, "the page is not a sheet of payment-order version 1" in said) == ("not-this-form", True)
 
 
+@pytest.mark.parametrize("name", ["code", "express", "payee"])
+def test_a_sheet_without_marks_on_which_a_field_has_moved_is_refused(name: str) -> None:
+    sheet = Sheet(UNMARKED)
+    place = next(place for place in sheet.layout.places if place.field.name == name)
+    area = place.area.grown(0.4)
+    sheet.copy(area, area.x, 250)
+    sheet.paint(area)
+    code, said = refused(scanned(sheet), sheet.layout)
+    assert (code, f"no line of the field '{name}' is where the form has them" in said) == ("not-this-form", True)
+
+
 def test_wrong_forms_are_told_with_one_mark_missing() -> None:
     sheet = Sheet(FORM)
     sheet.lose(2)
