@@ -120,6 +120,6 @@ def _right(runner: Runner, place: Place, text: str, images: Sequence[npt.NDArray
     if not there:
         return [0] * len(text)
     rows = runner.infer_all(np.stack(there))[PROBABILITIES]
-    likeliest = iter(emissions([rows], [runner.spec.labels], place.field).argmax(axis=1))
+    likeliest = iter(emissions(rows, runner.spec.labels, place.field).argmax(axis=1))
     read = ["" if image is None else place.field.alphabet[next(likeliest)] for image in images]
     return [int(a == b) for a, b in zip(read, text, strict=True)]
