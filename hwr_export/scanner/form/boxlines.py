@@ -4,6 +4,7 @@ A line's own darkness is measured across it where no ink crosses, and divided ou
 paper. Where a line is too dark to see ink on it, strokes that go on at both of its sides are joined through it.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -14,16 +15,27 @@ from hwr_export.scanner.form.strips import PX_PER_MM, Strip
 from hwr_export.scanner.page import Grey
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 _REACH = 5  # pixels from where a line ought to be, within which it is looked for
 _OVERLAP = 2  # pixels by which a line goes on where it meets another
 _INSET = 6  # pixels at the ends of a side, where other sides meet it
 _PIECE = 48  # pixels of a long line that are measured together
 _BARE = 0.4  # quantile along a line that is taken for the line without ink
+_LESS_DARK = 0.4  # quantile of a field's lines that says what they are like
 _SLACK = 1.25  # a line may be so much darker than the others of its field
 _OPAQUE = 0.42  # darkness in the middle of a line on which ink is not seen
 _HIDES = 0.35  # darkness at the edge of such a line, within which it is not
 _HINT = 1.35  # times the lines' darkness, below which what is beside the boxes is printed in their tint
 _VISIBLE = 46  # levels by which ink is darker than an opaque line, to be seen on it
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What the sides of a field's boxes are like."""
+
+    centre: float  # pixels from the edge of the box, inwards
+    darkness: float
+    half: float  # of its width, pixels
 
 
 def without_lines(strip: Strip, boxes: Floats) -> Grey:
@@ -33,15 +45,20 @@ def without_lines(strip: Strip, boxes: Floats) -> Grey:
         boxes: float64 (N, 4) as `Strip.boxes` returns them, all that are printed within the strip.
     """
     model = np.zeros(strip.dark.shape, dtype=np.uint8)
-    # Columns of the picture laid on its side are rows: one way of looking for lines serves both.
-    print_level = max(
-        _draw_rows(strip.dark, model, boxes, strip.noise),
-        _draw_rows(strip.dark.T, model.T, boxes[:, [1, 0, 3, 2]], strip.noise),
-    )
+    # Columns of a picture laid on its side are rows: one way of looking for lines serves both. And fields of one kind
+    # have the same boxes at the same places of their strips.
+    lying, upright = np.round(boxes, 2), np.round(boxes[:, [1, 0, 3, 2]], 2)
+    sides = [_pieces(b.tobytes(), d.shape) for b, d in ((lying, strip.dark), (upright, strip.dark.T))]
+    profiles = [_profiles(d, s) for d, s in zip((strip.dark, strip.dark.T), sides, strict=True)]
+    line = _typical(np.concatenate(profiles))
+    if line.darkness < 2 * strip.noise:
+        return strip.dark
+    for picture, pieces, found in zip((model, model.T), sides, profiles, strict=True):
+        _draw(picture, pieces, found, line)
     ink = cv2.divide(cv2.subtract(strip.dark, model), cv2.bitwise_not(model), scale=255)
-    if print_level > 255 * _OPAQUE:
+    if line.darkness > 255 * _OPAQUE:
         return _joined(strip.dark, ink, model)
-    return _without_hints(ink, boxes, print_level)
+    return _without_hints(ink, boxes, line.darkness)
 
 
 def _without_hints(ink: Grey, boxes: Floats, tint: float) -> Grey:
@@ -52,34 +69,28 @@ def _without_hints(ink: Grey, boxes: Floats, tint: float) -> Grey:
     return np.asarray(found, dtype=np.uint8)
 
 
-def _draw_rows(dark: Grey, model: Grey, boxes: Floats, noise: float) -> float:
-    """Write how dark the upper and lower sides of boxes are into `model`, where it has less; return what is usual."""
-    # Fields of one kind have the same boxes at the same places of their strips.
-    sides = _pieces(np.round(boxes, 2).tobytes(), dark.shape)
-    if not len(sides):
-        return 0.0
-    profiles = _profiles(dark, sides)
-    centre, darkness, half = _typical(profiles)
-    if darkness < 2 * noise:
-        return 0.0
+def _draw(model: Grey, sides: Ints, profiles: Floats, line: _Line) -> None:
+    """Write the darkness of lines that lie in rows into `model`, where it has less."""
     # A side may lie a little off the others; what is darker or wider than they are is ink along it.
-    away = np.arange(-_REACH, _REACH + 1) - centre
+    away = np.arange(-_REACH, _REACH + 1) - line.centre
     near = np.where(np.abs(away) <= 2, profiles, 0)
     shift = (near * away).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
-    shift[near.max(axis=1) < darkness / 2] = 0
-    cap = _SLACK * darkness * np.clip(half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
+    shift[near.max(axis=1, initial=0) < line.darkness / 2] = 0
+    cap = _SLACK * line.darkness * np.clip(line.half + 1.5 - np.abs(away - shift[:, None]), 0, 1)
     drawn = np.minimum(profiles, cap).round().astype(np.uint8)[:, :, None]
-    for (row, start, length), line in zip(sides.tolist(), drawn, strict=True):
+    # Lines on opposite sides may be near to each other, those on the same side are not.
+    both = {1: np.zeros_like(model), -1: np.zeros_like(model)}
+    for (row, start, length, inward), across in zip(sides.tolist(), drawn, strict=True):
         top = max(0, row - _REACH)
-        part = model[top : row + _REACH + 1, start : start + length]
+        part = both[inward][top : row + _REACH + 1, start : start + length]
         above = top - row + _REACH
-        np.maximum(part, line[above : above + len(part)], out=part)
-    return darkness
+        part[:] = across[::inward][above : above + len(part)]
+    np.maximum(model, np.maximum(both[1], both[-1]), out=model)
 
 
 @lru_cache(maxsize=256)
-def _pieces(boxes: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Return row, first column and length of pieces of the boxes' upper and lower sides, int64 (N, 3)."""
+def _pieces(boxes: bytes, shape: tuple[int, ...]) -> Ints:
+    """Return pieces of the boxes' upper and lower sides, int64 (N, 4): row, first column, length, way into the box."""
     left, top, right, bottom = np.frombuffer(boxes).reshape(-1, 4).T
     first = np.round(left).astype(np.int64) - _OVERLAP
     last = np.minimum(first + np.round(right - left).astype(np.int64) + 2 * _OVERLAP + 1, shape[1])
@@ -90,14 +101,13 @@ def _pieces(boxes: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
     first, last, size, top, bottom, count = (np.repeat(v, count) for v in (first, last, size, top, bottom, count))
     start = first + np.round(number * (last - first - size) / np.maximum(1, count - 1)).astype(np.int64)
     rows = np.round(np.concatenate([top, bottom])).astype(np.int64)
-    found = np.stack([rows, np.tile(start, 2), np.tile(size, 2)], axis=1)
+    found = np.stack([rows, np.tile(start, 2), np.tile(size, 2), np.repeat([1, -1], len(start))], axis=1)
     return found[(found[:, 2] > 2 * _INSET + 4) & (rows >= 0) & (rows < shape[0])]
 
 
-def _profiles(dark: Grey, sides: npt.NDArray[np.int64]) -> Floats:
-    """Return the darkness across each piece of a line, float64 (N, 2 * _REACH + 1); 0 beyond the strip."""
-    offsets = np.arange(-_REACH, _REACH + 1)
-    rows = sides[:, :1] + offsets
+def _profiles(dark: Grey, sides: Ints) -> Floats:
+    """Return how dark it is across each piece, into the box, float64 (N, 2 * _REACH + 1); 0 beyond the strip."""
+    rows = sides[:, :1] + np.arange(-_REACH, _REACH + 1) * sides[:, 3:]
     beyond = (rows < 0) | (rows >= dark.shape[0])
     rows = np.clip(rows, 0, dark.shape[0] - 1)
     profiles = np.empty(rows.shape)
@@ -111,17 +121,18 @@ def _profiles(dark: Grey, sides: npt.NDArray[np.int64]) -> Floats:
     return profiles
 
 
-def _typical(profiles: Floats) -> tuple[float, float, float]:
-    """Return where the lines of a field lie from where they ought to be, how dark they are, and half their width."""
-    offsets = np.arange(-_REACH, _REACH + 1)
-    half = len(profiles) // 2
-    middle = np.partition(profiles, half, axis=0)[half]
-    darkness = float(np.partition(profiles.max(axis=1), half)[half])
+def _typical(profiles: Floats) -> _Line:
+    """Return what the lines of a field are like. Ink can only make them darker: those less dark are asked."""
+    if not len(profiles):
+        return _Line(0.0, 0.0, 1.0)
+    kth = int(_LESS_DARK * (len(profiles) - 1))
+    middle = np.partition(profiles, kth, axis=0)[kth]
+    darkness = float(np.partition(profiles.max(axis=1), kth)[kth])
     mass = float(middle.sum())
     if mass <= 0:
-        return 0.0, darkness, 1.0
-    centre = float((middle * offsets).sum()) / mass
-    return centre, darkness, max(1.0, mass / max(1.0, float(middle.max())) / 2)
+        return _Line(0.0, darkness, 1.0)
+    centre = float((middle * np.arange(-_REACH, _REACH + 1)).sum()) / mass
+    return _Line(centre, darkness, max(1.0, mass / max(1.0, float(middle.max())) / 2))
 
 
 def _joined(dark: Grey, ink: Grey, model: Grey) -> Grey:

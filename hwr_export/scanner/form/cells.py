@@ -22,7 +22,7 @@ from hwr_export.scanner.page import Box, Grey
 
 Floats = npt.NDArray[np.float64]
 MARGIN_MM = 2.0  # around a field, that is looked at with it
-_WITHIN_MM = 0.3  # from a checkbox's lines, that ink lies in it
+_WITHIN = 0.12  # of a checkbox's side, from its lines on, that ink lies in it
 
 _DOUBT = 0.01  # probability that a box is empty, above which it is looked at again
 
@@ -133,11 +133,12 @@ def _images(
     """Return the characters' images and the probabilities that they are none, float64 (N,)."""
     images, levels = crops(ink, strokes, level, shape)
     area, extent = strokes.largest / PX_PER_MM**2, strokes.extent / PX_PER_MM
-    return images, blank_probability(area, extent, np.array(levels) / pen.level)
+    return images, blank_probability(area, extent, levels / pen.level)
 
 
 def _checkbox(looked: _Looked, registration: Registration, strokes: Strokes, contrast: float) -> FieldCells:
-    left, top, right, bottom = looked.own[0] + np.array([1, 1, -1, -1]) * _WITHIN_MM * PX_PER_MM
+    inset = _WITHIN * (looked.own[0, 2] - looked.own[0, 0])
+    left, top, right, bottom = looked.own[0] + np.array([1, 1, -1, -1]) * inset
     rows, columns = np.nonzero(strokes.owner == 1)
     within = (rows >= top) & (rows <= bottom) & (columns >= left) & (columns <= right)
     rows, columns = rows[within], columns[within]

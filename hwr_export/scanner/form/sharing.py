@@ -64,10 +64,13 @@ def _inside(pieces: Pieces, boxes: Floats, others: Floats) -> Ints:
     """Return how many pixels of each piece lie outside, in each box with half the gaps, in others: (pieces, N+2)."""
     count = len(boxes)
     middles = (boxes[1:, 0] + boxes[:-1, 2]) / 2
-    slots = np.searchsorted(middles, pieces.columns) + 1
+    height, width = pieces.labels.shape
+    down, across = np.arange(height), np.arange(width)
+    of_column = np.searchsorted(middles, across) + 1
+    of_column[(across < boxes[0, 0]) | (across > boxes[-1, 2])] = 0
+    within = (down >= boxes[0, 1]) & (down <= boxes[0, 3])
     row, column = pieces.rows, pieces.columns
-    within = (row >= boxes[0, 1]) & (row <= boxes[0, 3]) & (column >= boxes[0, 0]) & (column <= boxes[-1, 2])
-    slots[~within] = 0
+    slots = of_column[column] * within[row]
     for left, top, right, bottom in others.tolist():
         slots[(column >= left) & (column <= right) & (row >= top) & (row <= bottom)] = count + 1
     found = np.bincount(pieces.of * np.int64(count + 2) + slots, minlength=len(pieces.area) * (count + 2))
