@@ -1,0 +1,326 @@
+"""How long reading a page of 200 characters takes and how much memory, and Tesseract on the same boxes, side by side.
+
+    python scripts/bench_forms.py time       -> docs/figures/form-time.json
+    python scripts/bench_forms.py tesseract  -> docs/figures/form-tesseract.json (needs the package tesseract-ocr)
+
+Pages are those of `make_pages.py`, of the test part. One thread each.
+"""
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from hwr_export.console import progress_bar, stderr_console  # noqa: E402
+from hwr_export.errors import HwrError, UsageError  # noqa: E402
+from hwr_export.files import json_bytes, write_atomic  # noqa: E402
+from hwr_export.labels import DIGITS  # noqa: E402
+from hwr_export.machine import machine_facts, peak_rss_mib  # noqa: E402
+from hwr_export.release import FP32, Release  # noqa: E402
+from hwr_export.runners import reader_runner  # noqa: E402
+from hwr_export.scanner.form.acceptance import FAMILIES  # noqa: E402
+from hwr_export.scanner.form.cells import find_cells  # noqa: E402
+from hwr_export.scanner.form.decode import text_of  # noqa: E402
+from hwr_export.scanner.form.definition import Form, load_form  # noqa: E402
+from hwr_export.scanner.form.fields import AmountField, CheckboxField  # noqa: E402
+from hwr_export.scanner.form.registration import register  # noqa: E402
+from hwr_export.scanner.form.results import document  # noqa: E402
+from hwr_export.spec import PROBABILITIES  # noqa: E402
+from hwr_export.statistics import wilson_interval  # noqa: E402
+from scripts.pages.hand import Grey, load_hands  # noqa: E402
+from scripts.pages.page import Maker, Page, needs_letters  # noqa: E402
+
+EXAMPLES, FIGURES = ROOT / "docs" / "examples", ROOT / "docs" / "figures"
+RELEASES = (ROOT / "exported" / "digits", ROOT / "exported" / "chars62")
+ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS"), "1")
+DPI = 300
+MOST_MS, MOST_MIB, CHARACTERS = 200.0, 200.0, 200
+WARM_UP = 3  # pages
+# What Tesseract is given: 28 x 28 becomes 84 x 84, as large as it wants characters, black on white, with white around.
+ENLARGED, MARGIN = 3, 12
+ONE_CHARACTER, ONE_LINE = "10", "7"  # its page segmentation modes
+
+
+@dataclass(frozen=True)
+class Row:
+    """A field of digits: what is written, and the images of its boxes that are not empty, uint8 (28, 28)."""
+
+    text: str
+    images: list[Grey]
+
+
+def some_pages(form: Form, count: int, seed: int, dpi: int | None, least: int, root: Path | None) -> Iterator[Page]:
+    """Yield pages with at least so many characters, and of one resolution where one is said."""
+    maker = Maker(form, load_hands("test", needs_letters(form), root), seed)
+    made = number = 0
+    while made < count:
+        number += 1
+        page = maker.make(number)
+        if dpi in (None, page.dpi) and sum(map(len, page.truth.values())) >= least:
+            made += 1
+            yield page
+
+
+def time_pages(folder: Path, form: Path, releases: Sequence[Path]) -> dict[str, Any]:
+    """Return how long each page of a folder takes from its file's bytes to JSON, in this process."""
+    from hwr_export.scanner.form.pages import load_pages
+    from hwr_export.scanner.form.reader import open_form_reader
+
+    cv2.setNumThreads(1)
+    pages = sorted(folder.glob("*.png"))
+    began_s = time.process_time()
+    steps: list[dict[str, float]] = []
+    read = 0
+    with open_form_reader(load_form(form), [Release.open(path) for path in releases], threads=1) as reader:
+        opened_s = time.process_time()
+        for path in (*pages[:WARM_UP], *pages):
+            began, began_cpu = time.perf_counter(), time.process_time()
+            (page,) = load_pages(path)
+            decoded = time.perf_counter()
+            result = reader.read(page.grey)
+            json.dumps(document("dense", "digits, chars62", [result.document(path.name)]))
+            ended = time.perf_counter()
+            steps.append(
+                {
+                    "ms": 1e3 * (ended - began),
+                    "decoding_ms": 1e3 * (decoded - began),
+                    "cpu_ms": 1e3 * (time.process_time() - began_cpu),
+                }
+            )
+            read += result.status == "read"
+    steps = steps[WARM_UP:]
+    return {
+        "pages": len(pages),
+        "read": read - WARM_UP,
+        **{
+            word: {f"p{q}": round(float(np.percentile([s[word] for s in steps], q)), 1) for q in (50, 95)}
+            | {"max": round(max(s[word] for s in steps), 1)}
+            for word in ("ms", "decoding_ms", "cpu_ms")
+        },
+        "start_cpu_ms": round(1e3 * began_s, 1),
+        "open_cpu_ms": round(1e3 * (opened_s - began_s), 1),
+        "peak_rss_mib": round(peak_rss_mib(), 1),
+    }
+
+
+def rows_of(form: Form, page: Page, maker_layout: Any) -> list[Row]:
+    """Return a page's fields of digits, cut out as the form reader does."""
+    found = find_cells(page.grey, register(page.grey, maker_layout), maker_layout)
+    rows = []
+    for field, cells in zip(form.fields, found, strict=True):
+        if isinstance(field, CheckboxField) or FAMILIES[field.kind] != "digits" or not page.truth.get(field.name):
+            continue
+        text = text_of(field, page.truth[field.name])
+        first = len(cells.cells) - len(text) if isinstance(field, AmountField) else 0
+        images = [cell.image for cell in cells.cells[first : first + len(text)]]
+        there = [image for image in images if image is not None]
+        # A box that was taken for empty is another matter: both readers would be asked about a character less.
+        if len(there) == len(text):
+            rows.append(Row(text, there))
+    return rows
+
+
+def tesseract(images: Sequence[Grey], mode: str, folder: Path) -> tuple[list[str], float]:
+    """Return what it reads in each image, with the digits as its whitelist, and the seconds of processor time."""
+    names = [folder / f"{i:06d}.png" for i in range(len(images))]
+    for name, image in zip(names, images, strict=True):
+        cv2.imwrite(str(name), image)
+    listed = folder / "list.txt"
+    listed.write_text("\n".join(map(str, names)) + "\n")
+    words = [_tesseract(), str(listed), "stdout", "--psm", mode, "--dpi", "300", "-l", "eng"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [*words, "-c", f"tessedit_char_whitelist={DIGITS}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | ALONE,
+        check=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for name in names:
+        name.unlink()
+    read = [re.sub(r"\s", "", each) for each in done.stdout.split("\f")]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return read[: len(images)], seconds
+
+
+def on_paper(image: Grey) -> Grey:
+    """Return a character as Tesseract wants it: large, black on white."""
+    large = cv2.resize(image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
+    framed = cv2.copyMakeBorder(large, *(MARGIN,) * 4, cv2.BORDER_CONSTANT, value=0)
+    return np.asarray(cv2.bitwise_not(framed), dtype=np.uint8)
+
+
+def accuracy(rows: Sequence[Row], read: Sequence[str], seconds: float, pages: int) -> dict[str, Any]:
+    """Return the shares of characters and of whole fields that are right, and the time."""
+    characters = sum(len(row.text) for row in rows)
+    wrong = sum(min(len(row.text), edits(row.text, text)) for row, text in zip(rows, read, strict=True))
+    whole = sum(row.text == text for row, text in zip(rows, read, strict=True))
+    return {
+        "characters_right_percent": round(100 * (1 - wrong / characters), 3),
+        "fields_right_percent": round(100 * whole / len(rows), 3),
+        "fields_ci95_percent": [round(100 * b, 3) for b in wilson_interval(whole, len(rows))],
+        "ms_a_character": round(1e3 * seconds / characters, 4),
+        "ms_a_page": round(1e3 * seconds / pages, 2),
+    }
+
+
+def edits(a: str, b: str) -> int:
+    """Return how many characters must be changed, added or taken out to turn one text into the other."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return row[-1]
+
+
+def compare(form: Form, pages: int, seed: int, root: Path | None) -> dict[str, Any]:
+    """Return the document about Tesseract and the digits' release, on the same boxes of the same pages."""
+    rows: list[Row] = []
+    maker = Maker(form, load_hands("test", needs_letters(form), root), seed)
+    with progress_bar(stderr_console()) as bar:
+        for number in bar.track(range(1, pages + 1), description="pages"):
+            rows += rows_of(form, maker.make(number), maker.layout)
+    images = [image for row in rows for image in row.images]
+    ends = np.cumsum([0, *(len(row.images) for row in rows)])
+    blank = np.full((64, 64), 255, dtype=np.uint8)
+    found: dict[str, Any] = {}
+
+    def joined(texts: Sequence[str]) -> list[str]:
+        return ["".join(texts[a:b]) for a, b in pairwise(ends)]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _, start_s = tesseract([blank], ONE_CHARACTER, folder)
+        ways: dict[str, Callable[[], tuple[list[str], float]]] = {
+            "tesseract, a box at a time": lambda: tesseract([on_paper(i) for i in images], ONE_CHARACTER, folder),
+            "tesseract, a field's boxes as a line": lambda: tesseract(
+                [np.hstack([on_paper(i) for i in row.images]) for row in rows], ONE_LINE, folder
+            ),
+        }
+        for way, run in ways.items():
+            texts, seconds = run()
+            read = joined(texts) if len(texts) == len(images) else texts
+            found[way] = accuracy(rows, read, max(0.0, seconds - start_s), pages)
+    release = Release.open(RELEASES[0])
+    with reader_runner(release.read(release.onnx(FP32)), release.spec, 1) as runner:
+        runner.infer_all(np.stack(images[:100]))
+        began_s = time.process_time()
+        # As the form reader asks: all the characters of a page at once.
+        edges = np.linspace(0, len(images), pages + 1).astype(int)
+        likeliest = np.concatenate(
+            [runner.infer_all(np.stack(images[a:b]))[PROBABILITIES] for a, b in pairwise(edges)]
+        ).argmax(axis=1)
+        seconds = time.process_time() - began_s
+    labels = release.spec.labels
+    found["hwr-export, exported/digits fp32"] = accuracy(
+        rows, joined([labels[i] for i in likeliest.tolist()]), seconds, pages
+    )
+    return {
+        "schema": 1,
+        "made_by": f"python scripts/bench_forms.py tesseract --pages {pages} --seed {seed}",
+        "machine": machine_facts()["cpu"],
+        "tesseract": _tesseract_version(),
+        "whitelist": DIGITS,
+        "pages": pages,
+        "fields": len(rows),
+        "characters": len(images),
+        "tesseract_start_ms": round(1e3 * start_s, 1),
+        "readers": found,
+    }
+
+
+def _tesseract() -> str:
+    found = shutil.which("tesseract")
+    if found is None:
+        raise UsageError("there is no tesseract on the PATH; install the package tesseract-ocr")
+    return found
+
+
+def _tesseract_version() -> str:
+    done = subprocess.run([_tesseract(), "--version"], capture_output=True, text=True, check=True)
+    return (done.stdout or done.stderr).splitlines()[0].split()[-1]
+
+
+@click.group()
+def main() -> None:
+    """Measure how forms are read."""
+
+
+@main.command("time")
+@click.option("--pages", type=click.IntRange(WARM_UP, 999), default=40, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=3000, show_default=True, help="Of all that is drawn.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), default=FIGURES)
+def time_command(pages: int, seed: int, data_root: Path | None, out: Path) -> None:
+    """Time pages of 200 characters at 300 dpi in a process of its own, and write form-time.json."""
+    form = EXAMPLES / "dense.yaml"
+    with tempfile.TemporaryDirectory() as name:
+        characters = []
+        for page in some_pages(load_form(form), pages, seed, DPI, CHARACTERS, data_root):
+            (Path(name) / page.name).write_bytes(page.png())
+            characters.append(sum(map(len, page.truth.values())))
+        words = [sys.executable, __file__, "child", name, str(form), *map(str, RELEASES)]
+        done = subprocess.run(words, env=os.environ | ALONE, check=True, stdout=subprocess.PIPE)
+    found = json.loads(done.stdout)
+    figures = {
+        "schema": 1,
+        "made_by": f"python scripts/bench_forms.py time --pages {pages} --seed {seed}",
+        "machine": machine_facts()["cpu"],
+        "form": "docs/examples/dense.yaml",
+        "dpi": DPI,
+        "characters_a_page": [min(characters), max(characters)],
+        "threads": 1,
+        **found,
+        "asked": {"ms": MOST_MS, "peak_rss_mib": MOST_MIB},
+    }
+    write_atomic(out / "form-time.json", json_bytes(figures))
+    click.echo(json_bytes(figures).decode(), nl=False)
+
+
+@main.command("child", hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("form", type=click.Path(path_type=Path))
+@click.argument("releases", type=click.Path(path_type=Path), nargs=-1)
+def child_command(folder: Path, form: Path, releases: tuple[Path, ...]) -> None:
+    """Print what `time_pages` returns."""
+    click.echo(json_bytes(time_pages(folder, form, releases)).decode(), nl=False)
+
+
+@main.command("tesseract")
+@click.option("--pages", type=click.IntRange(1, 999), default=30, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(0), default=4000, show_default=True, help="Of all that is drawn.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), default=FIGURES)
+def tesseract_command(pages: int, seed: int, data_root: Path | None, out: Path) -> None:
+    """Read the digits of the same boxes with both, and write form-tesseract.json."""
+    try:
+        _tesseract()
+        figures = compare(load_form(EXAMPLES / "proof.yaml"), pages, seed, data_root)
+    except HwrError as err:
+        click.echo(f"Error: {err}", err=True)
+        sys.exit(err.exit_code)
+    write_atomic(out / "form-tesseract.json", json_bytes(figures))
+    click.echo(json_bytes(figures).decode(), nl=False)
+
+
+if __name__ == "__main__":
+    main()
