@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole way in front of the user: handwriting -> checkpoint -> ONNX -> engines -> parity -> latency -> reading.
+# The whole way in front of the user: handwriting -> checkpoint -> ONNX -> engines -> parity -> latency -> reading, and
+# filled-in forms through the release that is committed, which was calibrated on forms.
 # Prints each command before it runs it. Run through `make demo`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +18,11 @@ run hwr-export parity exported/demo
 run hwr-export bench exported/demo --seconds 1 --backend onnxruntime --backend openvino --starts 1
 run python -m train samples mnist -n 8 -o runs/demo-samples
 run hwr-export read runs/demo-samples/*.png --release exported/demo
+rm -rf runs/demo-pages runs/demo-decisions
+run hwr-export form make docs/examples/meter-reading.yaml -o runs/demo-form.pdf
+run python scripts/make_pages.py runs/demo-pages --form docs/examples/meter-reading.yaml --pages 3 --seed 5
+run hwr-export read-form runs/demo-pages --form docs/examples/meter-reading.yaml --release exported/digits \
+    --annotate runs/demo-decisions
 run hwr-export report exported/demo
 run hwr-export show exported/demo
-printf '\nThe release is in exported/demo; exported/demo/report.html says what is in it.\n'
+printf '\nThe release is in exported/demo; exported/demo/report.html says what is in it; runs/demo-decisions shows the forms.\n'

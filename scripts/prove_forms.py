@@ -31,7 +31,7 @@ from scripts.pages import boxes, journal, reading, work  # noqa: E402
 from scripts.pages.hand import Hands, Part, identities, load_hands  # noqa: E402
 from scripts.pages.judge import judge  # noqa: E402
 from scripts.pages.page import needs_letters  # noqa: E402
-from scripts.pages.picture import picture  # noqa: E402
+from scripts.pages.picture import mistaken, picture  # noqa: E402
 
 PROOF = ROOT / "docs" / "examples" / "proof.yaml"
 FIGURES = ROOT / "docs" / "figures"
@@ -188,16 +188,18 @@ def read(
 
 @main.command("judge")
 @click.argument("results", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), default=FIGURES)
-def judge_command(results: Path, out: Path) -> None:
+def judge_command(results: Path, data_root: Path | None, out: Path) -> None:
     """Count what RESULTS says, and write forms.json and forms.png."""
     try:
         document = judge_pages(results)
+        hands = load_hands(document["handwriting"], needs_letters(load_form(results / "form.yaml")), data_root)
     except HwrError as err:
         click.echo(f"Error: {err}", err=True)
         sys.exit(err.exit_code)
     write_atomic(out / "forms.json", json_bytes(document))
-    write_atomic(out / "forms.png", picture(document))
+    write_atomic(out / "forms.png", picture(document, mistaken(document, hands)))
     summary = {key: document[key] for key in ("pages", "registration", "refused", "struck_out", "ms")}
     families = {name: {k: v for k, v in own.items() if k != "kinds"} for name, own in document["families"].items()}
     click.echo(json_bytes(summary | families).decode(), nl=False)

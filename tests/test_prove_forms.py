@@ -124,7 +124,12 @@ def test_what_was_accepted_and_wrong_is_counted(results: Path) -> None:
     struck = document["struck_out"]
     assert struck["accepted"] == 0
     assert struck["seen_as_struck_out"] == struck["on_pages_that_were_read"] > 0
-    assert [m["read"] for m in document["mistakes"]] == ["0000000"]
+    (mistake,) = document["mistakes"]
+    assert mistake["read"] == "0000000"
+    drawn = sum(a != "0" for a in mistake["truth"]) if len(mistake["truth"]) == 7 else 0
+    assert sum(each["times"] for each in document["drawings"]["mistaken"]) == drawn
+    assert all(each["read"] == "0" != each["is"] for each in document["drawings"]["mistaken"])
+    assert 0 < document["drawings"]["different"] <= sum(len("".join(v.values())) for v in truth.values()) + 60
     assert sum(row["pages"] for row in document["by_strength"]) == PAGES
     assert sum(row["digits"]["wrong"] for row in document["by_strength"]) == 1
     assert document["seed"] == SEED
@@ -196,20 +201,34 @@ def test_a_document_of_many_pages_is_drawn() -> None:
                 "pen": {"width": "thin"},
                 "struck": {},
                 "distortions": {kind: {"strength": float(rng.uniform())} for kind in kinds},
+                "sources": ["mnist test", "chars62 test"],
+                "glyphs": {"number": [0, 5, 0, 10 + i], "name": [1, 5, 1, 6], "line": [0, 9]},
             },
             "fields": [
                 {"name": name, "value": value, "accepted": bool(rng.random() < 0.9), "reasons": [], "confidence": 0.9}
-                for name, value in (("number", "12"), ("name", "AB"), ("sum", ""), ("line", "7"), ("tick", "yes"))
+                for name, value in (
+                    ("number", "13" if i == 7 else "12"),
+                    ("name", "AB"),
+                    ("sum", ""),
+                    ("line", "7"),
+                    ("tick", "yes"),
+                )
             ],
         }
         for i in range(200)
     ]
+    records[7]["fields"][0]["accepted"] = True
     document = judging.judge(FORM, records)
+    assert document["drawings"] == {
+        "different": 200 + 4,
+        "mistaken": [{"source": "mnist test", "number": 17, "is": "2", "read": "3", "times": 1}],
+    }
     assert document["families"]["digits"]["fields"] == 400
     assert document["empty"]["fields"] == 200
     assert [row["pages"] for row in document["by_strength"]] == [20] * 10
-    assert document["by_condition"]["dpi"]["150"]["digits"]["wrong"] == 0
-    drawn = picture({**document, "form": {"id": "small"}, "handwriting": "test"})
+    assert document["families"]["digits"]["wrong"] == 1
+    shown = [(np.zeros((28, 28), np.uint8), "2, read 3")]
+    drawn = picture({**document, "form": {"id": "small"}, "handwriting": "test"}, shown)
     assert drawn.startswith(b"\x89PNG")
 
 

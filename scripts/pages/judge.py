@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.acceptance import FAMILIES, error_bound
+from hwr_export.scanner.form.decode import text_of
 from hwr_export.scanner.form.definition import Form
+from hwr_export.scanner.form.fields import CheckboxField, FormField
 from hwr_export.statistics import clustered_interval
 from scripts.pages.virtual_scan import ALWAYS, SOMETIMES
 
@@ -75,7 +77,11 @@ def judge(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "by_distortion": _effects(records, written),
         "by_condition": _conditions(records, written),
         "ms": _times(records),
-        "mistakes": _mistakes(form, records),
+        "at_other_thresholds": {
+            name: _curve(form, records, name, len(written[name].page)) for name in names if name != "checkbox"
+        },
+        "drawings": _drawings(form, records),
+        "mistakes": _mistakes(form, records)[:SHOWN],
     }
 
 
@@ -248,21 +254,76 @@ def _times(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _curve(form: Form, records: Sequence[dict[str, Any]], family: str, fields: int) -> list[dict[str, Any]]:
+    """Return how many would be wrong if the surest were accepted, by share of the written fields of a family.
+
+    For the reader's interest: no threshold is chosen by it.
+    """
+    mine = {field.name for field in form.fields if FAMILIES[field.kind] == family}
+    read = [
+        (field["confidence"], field["value"] != record["truth"][field["name"]])
+        for record in records
+        for field in record["fields"]
+        if field["name"] in mine
+        and record["truth"].get(field["name"])
+        and not set(field["reasons"]) - {"doubtful", "not-calibrated"}
+    ]
+    surest = sorted(read, key=lambda each: -each[0])
+    wrong = np.cumsum([bad for _, bad in surest])
+    shares = [(share, round(share * fields / 100)) for share in range(2, 101, 2)]
+    return [
+        {"accepted_percent": share, "least": surest[count - 1][0], "wrong": int(wrong[count - 1])}
+        for share, count in shares
+        if 0 < count <= len(surest)
+    ]
+
+
+def _drawings(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return how many different drawings of characters stand on the pages, and which were accepted as another."""
+    drawn = {
+        (record["scan"]["sources"][source], number)
+        for record in records
+        for each in record["scan"]["glyphs"].values()
+        for source, number in zip(each[::2], each[1::2], strict=True)
+    }
+    mistaken = Counter(tuple(each) for mistake in _mistakes(form, records) for each in mistake["drawings"])
+    return {
+        "different": len(drawn),
+        "mistaken": [
+            {"source": source, "number": number, "is": true, "read": read, "times": times}
+            for (source, number, true, read), times in mistaken.most_common()
+        ],
+    }
+
+
 def _mistakes(form: Form, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first fields that were accepted and are wrong."""
-    families = {field.name: FAMILIES[field.kind] for field in form.fields}
-    found = [
+    """Return the fields that were accepted and are wrong, with the drawings that were taken for another character."""
+    fields = {field.name: field for field in form.fields}
+    return [
         {
             "page": record["path"],
             "field": field["name"],
-            "family": families[field["name"]],
+            "family": FAMILIES[fields[field["name"]].kind],
             "truth": record["truth"][field["name"]],
             "read": field["value"],
             "confidence": field["confidence"],
             "strength": record["scan"]["strength"],
+            "drawings": _mistaken(fields[field["name"]], record, field["value"]),
         }
         for record in records
         for field in record["fields"]
         if field["accepted"] and field["value"] != record["truth"].get(field["name"], field["value"])
     ]
-    return found[:SHOWN]
+
+
+def _mistaken(field: FormField, record: dict[str, Any], read: str) -> list[list[Any]]:
+    """Return source, number, truth and reading of the characters read wrongly; none where there are more or fewer."""
+    if isinstance(field, CheckboxField):
+        return []
+    true, found = (text_of(field, value) for value in (record["truth"][field.name], read))
+    drawn = record["scan"]["glyphs"].get(field.name, [])
+    if not len(true) == len(found) == len(drawn) // 2:
+        return []
+    sources = record["scan"]["sources"]
+    each = zip(drawn[::2], drawn[1::2], true, found, strict=True)
+    return [[sources[source], number, a, b] for source, number, a, b in each if a != b]

@@ -1,27 +1,43 @@
-"""The proof's document -> a picture: referred and wrong fields by how harsh a page is, and by what was done to it."""
+"""The proof's document -> a picture: referred and wrong fields by how harsh a page is, by what was done to it, and the
+drawings that were taken for another character."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from hwr_export.scanner.form.acceptance import BOUND
+from scripts.pages.hand import Grey, Hands
 from scripts.pages.judge import LAST_PX, MOST_PX
 
 INK, COLOURS = "#1f2933", {"digits": "#2a6f97", "letters": "#c2410c"}
+MOST_DRAWINGS = 16  # that are shown
 
 
-def picture(document: dict[str, Any]) -> bytes:
+def mistaken(document: dict[str, Any], hands: Hands) -> list[tuple[Grey, str]]:
+    """Return what was taken for another character, uint8 (28, 28), and what of it was taken for what, how often."""
+    pools = {pool.source: pool for pool in (hands.digits, hands.characters) if pool}
+    return [
+        (pools[each["source"]].images[each["number"]], f"{each['is']} as {each['read']}\n{each['times']} x")
+        for each in document["drawings"]["mistaken"][:MOST_DRAWINGS]
+    ]
+
+
+def picture(document: dict[str, Any], drawings: Sequence[tuple[Grey, str]] = ()) -> bytes:
     """Return it as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 9), dpi=110, layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.15))
+    figure = Figure(figsize=(14, 10.4), dpi=110, layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(3, 6, height_ratios=(1, 1.15, 0.25))
     families = [name for name in COLOURS if name in document["families"]]
-    _by_strength(figure.add_subplot(grid[0, 0]), document, families)
-    _wrong(figure.add_subplot(grid[0, 1]), document, families)
-    _effects(figure.add_subplot(grid[1, 0]), document, families)
-    _registration(figure.add_subplot(grid[1, 1]), document)
+    _by_strength(figure.add_subplot(grid[0, :2]), document, families)
+    _wrong(figure.add_subplot(grid[0, 2:4]), document, families)
+    _curve(figure.add_subplot(grid[0, 4:]), document, families)
+    _effects(figure.add_subplot(grid[1, :3]), document, families)
+    _registration(figure.add_subplot(grid[1, 3:]), document)
+    _drawings(figure, grid[2, :], document, drawings)
     figure.suptitle(
         f"{document['pages']:,} pages of the form {document['form']['id']!r}, handwriting of the "
         f"{document['handwriting']} part",
@@ -66,9 +82,8 @@ def _wrong(axes: Any, document: dict[str, Any], families: list[str]) -> None:
     lines = []
     for name in families:
         own = document["families"][name]
-        lines.append(
-            f"{name}: {own['wrong']} of {own['accepted']:,} accepted, at most {100 * own['wrong_upper95']:.2g} %"
-        )
+        bound = f"{own['wrong']} of {own['accepted']:,} accepted, at most {100 * own['wrong_upper95']:.2g} %"
+        lines.append(f"{name}: {bound if own['accepted'] else 'none is accepted'}")
     _title(axes, "Accepted and wrong\n" + "\n".join(lines))
 
 
@@ -102,6 +117,38 @@ def _registration(axes: Any, document: dict[str, Any]) -> None:
     reasons = ", ".join(f"{count} {reason}" for reason, count in refused["reasons"].items()) or "none"
     worst = found.get("worst_px")
     _title(axes, f"Registration: worst {'-' if worst is None else f'{worst:.2f}'} px; refused: {reasons}")
+
+
+def _curve(axes: Any, document: dict[str, Any], families: list[str]) -> None:
+    for name in families:
+        own, rows = document["families"][name], document["at_other_thresholds"][name]
+        share = np.array([row["accepted_percent"] for row in rows])
+        wrong = np.array([row["wrong"] for row in rows]) / np.maximum(1, share / 100 * own["fields"])
+        axes.plot(share, 100 * wrong, color=COLOURS[name], linewidth=2, label=name)
+        if own["accepted"]:
+            at = 100 * own["accepted_share"], 100 * own["wrong_share"]
+            axes.plot(*at, "o", color=COLOURS[name], label=f"{name}, as calibrated")
+    axes.axhline(100 * BOUND, color=INK, linewidth=1, linestyle="--")
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("% of written fields accepted", color=INK)
+    axes.set_ylabel("% of them wrong", color=INK)
+    _title(axes, "If the surest were accepted")
+    axes.legend(frameon=False, labelcolor=INK)
+
+
+def _drawings(figure: Any, place: Any, document: dict[str, Any], drawings: Sequence[tuple[Grey, str]]) -> None:
+    axes = figure.add_subplot(place)
+    axes.axis("off")
+    axes.set_xlim(0, MOST_DRAWINGS)
+    axes.set_ylim(-0.7, 1)
+    for i, (image, text) in enumerate(drawings):
+        axes.imshow(255 - image, cmap="gray", vmin=0, vmax=255, extent=(i, i + 0.9, 0, 0.9), aspect="equal")
+        axes.text(i + 0.45, -0.08, text, ha="center", va="top", size=8, color=INK)
+    axes.set_xlim(0, MOST_DRAWINGS)
+    axes.set_ylim(-0.7, 1)
+    different, count = document["drawings"]["different"], len(document["drawings"]["mistaken"])
+    _title(axes, f"Accepted as another character: {count} of {different:,} drawings; what it is by its label")
 
 
 def _title(axes: Any, text: str) -> None:
