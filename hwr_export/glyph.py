@@ -107,11 +107,12 @@ def framed(ink: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[n
     """
     scale = min(height * INK_SHARE / ink.shape[0], width * INK_SHARE / ink.shape[1])
     size = (max(1, round(ink.shape[1] * scale)), max(1, round(ink.shape[0] * scale)))
-    image = Image.fromarray(ink)
-    if image.size != size:
+    if ink.shape[::-1] != size:
         # Box filtering when shrinking (reducing_gap off) keeps thin strokes; bicubic would ring.
+        image = Image.frombuffer("L", ink.shape[::-1], np.ascontiguousarray(ink), "raw", "L", 0, 1)
         image = image.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BILINEAR)
-    return _centred(np.asarray(image), height, width)
+        ink = np.frombuffer(image.tobytes(), np.uint8).reshape(size[::-1])
+    return _centred(ink, height, width)
 
 
 def resized(crop: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -172,8 +173,8 @@ def _otsu(values: npt.NDArray[np.int32]) -> float:
 
 def _centred(glyph: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Place a glyph so that its centre of mass is in the middle of the frame, as far as it fits."""
-    rows, columns = glyph.sum(axis=1, dtype=np.int64), glyph.sum(axis=0, dtype=np.int64)
-    mass = max(1.0, float(rows.sum()))
+    rows, columns = np.add.reduce(glyph, axis=1, dtype=np.int64), np.add.reduce(glyph, axis=0, dtype=np.int64)
+    mass = max(1.0, float(np.add.reduce(rows)))
     top = round(height / 2 - float(rows @ np.arange(len(rows))) / mass - 0.5)
     left = round(width / 2 - float(columns @ np.arange(len(columns))) / mass - 0.5)
     top = min(max(0, top), height - glyph.shape[0])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 import click
 import cv2
 import numpy as np
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -32,7 +33,7 @@ from hwr_export.console import progress_bar, stderr_console  # noqa: E402
 from hwr_export.errors import HwrError, UsageError  # noqa: E402
 from hwr_export.files import json_bytes, write_atomic  # noqa: E402
 from hwr_export.labels import DIGITS  # noqa: E402
-from hwr_export.machine import machine_facts, peak_rss_mib  # noqa: E402
+from hwr_export.machine import machine_facts  # noqa: E402
 from hwr_export.release import FP32, Release  # noqa: E402
 from hwr_export.runners import reader_runner  # noqa: E402
 from hwr_export.scanner.form.acceptance import FAMILIES  # noqa: E402
@@ -41,21 +42,22 @@ from hwr_export.scanner.form.decode import text_of  # noqa: E402
 from hwr_export.scanner.form.definition import Form, load_form  # noqa: E402
 from hwr_export.scanner.form.fields import AmountField, CheckboxField  # noqa: E402
 from hwr_export.scanner.form.registration import register  # noqa: E402
-from hwr_export.scanner.form.results import document  # noqa: E402
 from hwr_export.spec import PROBABILITIES  # noqa: E402
 from hwr_export.statistics import wilson_interval  # noqa: E402
 from scripts.pages.hand import Grey, load_hands  # noqa: E402
 from scripts.pages.page import Maker, Page, needs_letters  # noqa: E402
+from scripts.pages.timed import WARM_UP  # noqa: E402
 
 EXAMPLES, FIGURES = ROOT / "docs" / "examples", ROOT / "docs" / "figures"
 RELEASES = (ROOT / "exported" / "digits", ROOT / "exported" / "chars62")
 ALONE = dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS"), "1")
 DPI = 300
 MOST_MS, MOST_MIB, CHARACTERS = 200.0, 200.0, 200
-WARM_UP = 3  # pages
-# What Tesseract is given: 28 x 28 becomes 84 x 84, as large as it wants characters, black on white, with white around.
-ENLARGED, MARGIN = 3, 12
-ONE_CHARACTER, ONE_LINE = "10", "7"  # its page segmentation modes
+# Kinds of files that scanners write, grey, and how Pillow saves them.
+SAVED: dict[str, dict[str, Any]] = {"jpg": {"quality": 90}, "png": {}}
+# What Tesseract reads best, of what was tried on validation handwriting: a single character as it is, a line twice as
+# large; segmentation modes 10 (a character) and 13 (a raw line); white around.
+BOX, LINE = ("10", 1, 10), ("13", 2, 20)
 
 
 @dataclass(frozen=True)
@@ -76,48 +78,6 @@ def some_pages(form: Form, count: int, seed: int, dpi: int | None, least: int, r
         if dpi in (None, page.dpi) and sum(map(len, page.truth.values())) >= least:
             made += 1
             yield page
-
-
-def time_pages(folder: Path, form: Path, releases: Sequence[Path]) -> dict[str, Any]:
-    """Return how long each page of a folder takes from its file's bytes to JSON, in this process."""
-    from hwr_export.scanner.form.pages import load_pages
-    from hwr_export.scanner.form.reader import open_form_reader
-
-    cv2.setNumThreads(1)
-    pages = sorted(folder.glob("*.png"))
-    began_s = time.process_time()
-    steps: list[dict[str, float]] = []
-    read = 0
-    with open_form_reader(load_form(form), [Release.open(path) for path in releases], threads=1) as reader:
-        opened_s = time.process_time()
-        for path in (*pages[:WARM_UP], *pages):
-            began, began_cpu = time.perf_counter(), time.process_time()
-            (page,) = load_pages(path)
-            decoded = time.perf_counter()
-            result = reader.read(page.grey)
-            json.dumps(document("dense", "digits, chars62", [result.document(path.name)]))
-            ended = time.perf_counter()
-            steps.append(
-                {
-                    "ms": 1e3 * (ended - began),
-                    "decoding_ms": 1e3 * (decoded - began),
-                    "cpu_ms": 1e3 * (time.process_time() - began_cpu),
-                }
-            )
-            read += result.status == "read"
-    steps = steps[WARM_UP:]
-    return {
-        "pages": len(pages),
-        "read": read - WARM_UP,
-        **{
-            word: {f"p{q}": round(float(np.percentile([s[word] for s in steps], q)), 1) for q in (50, 95)}
-            | {"max": round(max(s[word] for s in steps), 1)}
-            for word in ("ms", "decoding_ms", "cpu_ms")
-        },
-        "start_cpu_ms": round(1e3 * began_s, 1),
-        "open_cpu_ms": round(1e3 * (opened_s - began_s), 1),
-        "peak_rss_mib": round(peak_rss_mib(), 1),
-    }
 
 
 def rows_of(form: Form, page: Page, maker_layout: Any) -> list[Row]:
@@ -157,14 +117,16 @@ def tesseract(images: Sequence[Grey], mode: str, folder: Path) -> tuple[list[str
     for name in names:
         name.unlink()
     read = [re.sub(r"\s", "", each) for each in done.stdout.split("\f")]
+    if len(read) != len(images):
+        raise UsageError(f"tesseract answers for {len(read)} of {len(images)} images")
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return read[: len(images)], seconds
+    return read, seconds
 
 
-def on_paper(image: Grey) -> Grey:
-    """Return a character as Tesseract wants it: large, black on white."""
-    large = cv2.resize(image, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
-    framed = cv2.copyMakeBorder(large, *(MARGIN,) * 4, cv2.BORDER_CONSTANT, value=0)
+def on_paper(image: Grey, enlarged: int, margin: int) -> Grey:
+    """Return characters as Tesseract wants them, black on white."""
+    large = cv2.resize(image, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC)
+    framed = cv2.copyMakeBorder(large, *(margin,) * 4, cv2.BORDER_CONSTANT, value=0)
     return np.asarray(cv2.bitwise_not(framed), dtype=np.uint8)
 
 
@@ -201,7 +163,6 @@ def compare(form: Form, pages: int, seed: int, root: Path | None) -> dict[str, A
             rows += rows_of(form, maker.make(number), maker.layout)
     images = [image for row in rows for image in row.images]
     ends = np.cumsum([0, *(len(row.images) for row in rows)])
-    blank = np.full((64, 64), 255, dtype=np.uint8)
     found: dict[str, Any] = {}
 
     def joined(texts: Sequence[str]) -> list[str]:
@@ -209,16 +170,15 @@ def compare(form: Form, pages: int, seed: int, root: Path | None) -> dict[str, A
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _, start_s = tesseract([blank], ONE_CHARACTER, folder)
-        ways: dict[str, Callable[[], tuple[list[str], float]]] = {
-            "tesseract, a box at a time": lambda: tesseract([on_paper(i) for i in images], ONE_CHARACTER, folder),
-            "tesseract, a field's boxes as a line": lambda: tesseract(
-                [np.hstack([on_paper(i) for i in row.images]) for row in rows], ONE_LINE, folder
-            ),
-        }
-        for way, run in ways.items():
-            texts, seconds = run()
-            read = joined(texts) if len(texts) == len(images) else texts
+        singles = [on_paper(image, *BOX[1:]) for image in images]
+        _, start_s = tesseract(singles[:1], BOX[0], folder)
+        lines = [on_paper(np.hstack(row.images), *LINE[1:]) for row in rows]
+        for way, mode, given in (
+            ("tesseract, a box at a time", BOX[0], singles),
+            ("tesseract, the boxes of a field as a line", LINE[0], lines),
+        ):
+            texts, seconds = tesseract(given, mode, folder)
+            read = joined(texts) if given is singles else texts
             found[way] = accuracy(rows, read, max(0.0, seconds - start_s), pages)
     release = Release.open(RELEASES[0])
     with reader_runner(release.read(release.onnx(FP32)), release.spec, 1) as runner:
@@ -271,16 +231,22 @@ def main() -> None:
 @click.option("--data-root", type=click.Path(path_type=Path), help="Data root; else HWR_DATA, else the user cache.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, exists=True, file_okay=False), default=FIGURES)
 def time_command(pages: int, seed: int, data_root: Path | None, out: Path) -> None:
-    """Time pages of 200 characters at 300 dpi in a process of its own, and write form-time.json."""
+    """Time pages of 200 characters at 300 dpi in processes of their own, and write form-time.json."""
     form = EXAMPLES / "dense.yaml"
+    found = {}
     with tempfile.TemporaryDirectory() as name:
+        folders = {suffix: Path(name) / suffix for suffix in SAVED}
+        for folder in folders.values():
+            folder.mkdir()
         characters = []
         for page in some_pages(load_form(form), pages, seed, DPI, CHARACTERS, data_root):
-            (Path(name) / page.name).write_bytes(page.png())
             characters.append(sum(map(len, page.truth.values())))
-        words = [sys.executable, __file__, "child", name, str(form), *map(str, RELEASES)]
-        done = subprocess.run(words, env=os.environ | ALONE, check=True, stdout=subprocess.PIPE)
-    found = json.loads(done.stdout)
+            for suffix, options in SAVED.items():
+                Image.fromarray(page.grey).save((folders[suffix] / page.name).with_suffix(f".{suffix}"), **options)
+        for suffix, folder in folders.items():
+            words = [sys.executable, "-m", "scripts.pages.timed", str(folder), str(form), *map(str, RELEASES)]
+            done = subprocess.run(words, env=os.environ | ALONE, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+            found[suffix] = json.loads(done.stdout)
     figures = {
         "schema": 1,
         "made_by": f"python scripts/bench_forms.py time --pages {pages} --seed {seed}",
@@ -289,20 +255,11 @@ def time_command(pages: int, seed: int, data_root: Path | None, out: Path) -> No
         "dpi": DPI,
         "characters_a_page": [min(characters), max(characters)],
         "threads": 1,
-        **found,
+        "files": found,
         "asked": {"ms": MOST_MS, "peak_rss_mib": MOST_MIB},
     }
     write_atomic(out / "form-time.json", json_bytes(figures))
     click.echo(json_bytes(figures).decode(), nl=False)
-
-
-@main.command("child", hidden=True)
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.argument("form", type=click.Path(path_type=Path))
-@click.argument("releases", type=click.Path(path_type=Path), nargs=-1)
-def child_command(folder: Path, form: Path, releases: tuple[Path, ...]) -> None:
-    """Print what `time_pages` returns."""
-    click.echo(json_bytes(time_pages(folder, form, releases)).decode(), nl=False)
 
 
 @main.command("tesseract")

@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count as counted
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -71,12 +72,11 @@ def decode(field: WrittenField, characters: Floats, blanks: Floats, readings: in
     characters = np.maximum(characters, LEAST)
     total = MISTAKE
     found: list[tuple[float, str]] = []
-    ways = [(_weight(branch, characters, blanks, field.alphabet), branch) for branch in branches(field, len(blanks))]
-    negligible = NEGLIGIBLE * max((weight for weight, _ in ways), default=0.0)
-    for bound, branch in ways:
+    ways = _ways(field, characters, blanks)
+    negligible = NEGLIGIBLE * max((bound for bound, _, _ in ways), default=0.0)
+    for bound, weight, branch in ways:
         if bound <= negligible:
             continue
-        weight = _weight(branch, None, blanks, field.alphabet)
         seen, alphabet = characters[list(branch.filled)], field.alphabet
         if isinstance(branch.judge, Machine) and branch.judge.alphabet != alphabet:
             seen, alphabet = _in_alphabet(seen, alphabet, branch.judge.alphabet), branch.judge.alphabet
@@ -124,18 +124,20 @@ def _day(field: DateField, text: str) -> str:
     return next((day for day in days if str(field.first) <= day <= str(field.last)), days[0])
 
 
-def _weight(branch: Branch, characters: Floats | None, blanks: Floats, alphabet: str) -> float:
-    """Return what speaks for a way of filling before its texts are looked at; with `characters`, a bound of it all."""
-    filled = np.zeros(len(blanks), dtype=bool)
-    filled[list(branch.filled)] = True
-    weight = float(np.where(filled, 1 - blanks, blanks).prod())
-    weight *= (1 - MISTAKE) * min(LARGEST, 1 / max(LEAST, branch.share))
-    if characters is not None:
-        likeliest = characters.max(axis=1)
+def _ways(field: WrittenField, characters: Floats, blanks: Floats) -> list[tuple[float, float, Branch]]:
+    """Return the ways of filling the boxes: a bound of all that speaks for each, what does before its texts are looked
+    at, and the way itself."""
+    empty, likeliest = blanks.tolist(), characters.max(axis=1).tolist()
+    found = []
+    for branch in branches(field, len(empty)):
+        filled = set(branch.filled)
+        weight = prod(1 - b if i in filled else b for i, b in enumerate(empty))
+        weight *= (1 - MISTAKE) * min(LARGEST, 1 / max(LEAST, branch.share))
+        best = {i: likeliest[i] for i in branch.filled}
         for i, character in enumerate(branch.begins):
-            likeliest[i] = characters[i, alphabet.index(character)] if character in alphabet else 0.0
-        weight *= float(likeliest[list(branch.filled)].prod())
-    return weight
+            best[i] = float(characters[i, field.alphabet.index(character)]) if character in field.alphabet else 0.0
+        found.append((weight * prod(best[i] for i in branch.filled), weight, branch))
+    return found
 
 
 def _sum(judge: Machine | Calendar | None, seen: Floats) -> float:
@@ -161,14 +163,10 @@ def _best(judge: Machine | Calendar | None, seen: Floats, alphabet: str, reading
         each = (days[:, None] * years * judge.known).ravel()
         top = np.argpartition(-each, min(readings, len(each) - 1))[:readings]
         return [(float(each[i]), judge.text(*divmod(int(i), len(years)))) for i in top if each[i] > 0]
-    length = len(seen)
-    order = tuple(range(length)) if judge is None else judge.order
     if judge is None:
-        states, accepted, start = 1, np.ones(1, dtype=bool), 0
-        steps: tuple[npt.NDArray[np.int64], ...] = (np.zeros((1, seen.shape[1]), dtype=np.int64),) * length
-    else:
-        states, accepted, start, steps = len(judge.accepted), judge.accepted, judge.start, judge.steps
-    following = _best_that_can_follow(seen, order, steps, accepted, states)
+        return _best_of_any(seen, alphabet, readings)
+    length, order, start, steps = len(seen), judge.order, judge.start, judge.steps
+    following = _best_that_can_follow(seen, order, steps, judge.accepted, len(judge.accepted))
     results: list[tuple[float, str]] = []
     number = counted()
     heap: list[tuple[float, int, int, int, float, tuple[int, ...]]]
@@ -191,6 +189,17 @@ def _best(judge: Machine | Calendar | None, seen: Floats, alphabet: str, reading
                 target = int(targets[character])
                 heapq.heappush(heap, (-so_far * float(bound[character]), next(number), k + 1, target, p, new))
     return results
+
+
+def _best_of_any(seen: Floats, alphabet: str, readings: int) -> list[tuple[float, str]]:
+    """Return the likeliest texts with their probabilities where all are valid; what begins one is likeliest too."""
+    top = np.argsort(-seen, axis=1, kind="stable")[:, :readings]
+    best = [(1.0, "")]
+    for characters, row in zip(top.tolist(), seen, strict=True):
+        each = [(float(row[c]), alphabet[c]) for c in characters]
+        longer = [(p * q, text + character) for p, text in best for q, character in each]
+        best = sorted(longer, key=lambda each: -each[0])[:readings]
+    return best
 
 
 def _best_that_can_follow(

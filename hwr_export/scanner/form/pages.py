@@ -28,6 +28,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
 _SNIFFED_BYTES = 1024  # in which a PDF's header must stand
 _END_BYTES = 65_536  # in which its end must
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0
+_ORIENTATION = 274  # EXIF 2.3
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class _Images:
             return grey
         if image.format == "JPEG":
             image.draft("L", image.size)  # luminance is what the file has; colours are never made
+            if image.mode == "L" and image.getexif().get(_ORIENTATION, 1) == 1:
+                return np.asarray(image)  # without the copies that what follows would make
         negative = image.format == "TIFF" and image.mode.startswith("I") and _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO
         upright = ImageOps.exif_transpose(image)
         if upright.mode == "F":
