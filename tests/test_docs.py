@@ -92,6 +92,13 @@ def test_the_tables_of_peers_are_current() -> None:
     assert make_docs.with_peers(page) == page
 
 
+def test_the_tables_of_forms_are_current() -> None:
+    make_docs = load_script("make_docs")
+    page = (ROOT / "docs" / "forms-reading.md").read_text()
+    assert make_docs.FORMS_BEGIN in page
+    assert make_docs.with_forms(page) == page
+
+
 def test_the_table_of_install_sizes_is_current() -> None:
     page = (ROOT / "docs" / "device.md").read_text()
     make_docs = load_script("make_docs")
