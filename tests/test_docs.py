@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import click
@@ -183,17 +184,20 @@ def test_the_reference_release_passed_on_all_of_mnist() -> None:
     assert all(c["agreement"] >= least[c["precision"]] and c["n"] == 10_000 for c in parity["cells"])
 
 
-def test_the_reference_release_passes_here(hwr, tmp_path: Path) -> None:
-    import shutil
-
+@pytest.mark.parametrize("corrupted", [300, pytest.param(2000, marks=pytest.mark.slow)])
+def test_the_reference_release_passes_here(hwr, tmp_path: Path, corrupted: int) -> None:
     copy = tmp_path / "digits"
     shutil.copytree(ROOT / "exported" / "digits", copy, ignore=shutil.ignore_patterns("engines"))
-    result = hwr("parity", copy, "--json")
+    result = hwr("parity", copy, "--corrupted", corrupted, "--json")
     document = json.loads(result.stdout)
-    if VNNI:
+    # Without VNNI integers saturate, and a verdict that said otherwise would be wrong.
+    judged = [c for c in document["cells"] if VNNI or not c["precision"].startswith("int8")]
+    # A few corrupted images cannot decide about files that change an answer here and there.
+    undecided = {c["precision"] for c in judged if c["verdict"] == "UNDECIDED"}
+    assert undecided <= (set() if corrupted == 2000 else {"int8", "int8-cpu"})
+    assert all(c["verdict"] in ("PASS", "UNDECIDED") for c in judged)
+    if corrupted == 2000 and VNNI:
         assert (result.exit_code, document["verdict"]) == (0, "PASS"), result.output
-    # Without, integers saturate, and a verdict that said otherwise would be wrong.
-    assert all(c["verdict"] == "PASS" for c in document["cells"] if VNNI or not c["precision"].startswith("int8"))
     floats = [c for c in document["cells"] if c["precision"] in ("fp32", "fp16")]
     told = json.loads((ROOT / "docs" / "figures" / "evaluate-digits-edge-m.json").read_text())["accuracy"]
     assert all(c["agreement"] == 10_000 and c["accuracy"] == told for c in floats)

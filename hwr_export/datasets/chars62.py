@@ -6,7 +6,7 @@ that a model learns, is judged and is calibrated on characters framed as it will
 
 from pathlib import Path
 
-from hwr_export.datasets.framing import normalize_all
+from hwr_export.datasets.framing import normalized
 from hwr_export.datasets.idx import find_pair, read_pair
 from hwr_export.datasets.roots import ENVIRONMENT_VARIABLE, Dataset, content_sha256, data_roots
 from hwr_export.errors import DataError
@@ -27,7 +27,7 @@ def load_chars62(split: str, data: Path | None = None) -> Dataset:
         if find_pair(folder, prefix) is not None:
             pair = read_pair(folder, prefix, len(ALPHANUMERIC))
             height, width = pair.images.shape[1:]
-            images = normalize_all(pair.images, height, width, zoom=ZOOM)
+            images = normalized(pair.images, height, width, zoom=ZOOM)
             sha256 = content_sha256(images, pair.labels)
             return Dataset("chars62", split, images, pair.labels, None, ALPHANUMERIC, sha256)
     raise DataError(

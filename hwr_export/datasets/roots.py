@@ -51,6 +51,11 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("hwr-export")) / "data"
 
 
+def framed_root() -> Path:
+    """Return the directory of images that were framed before (`hwr_export.datasets.framing`)."""
+    return Path(platformdirs.user_cache_dir("hwr-export")) / "framed"
+
+
 def data_roots(data: Path | None = None) -> list[Path]:
     """Return the directories to search, best first: the one given alone, else `HWR_DATA`, then the user cache."""
     if data is not None:

@@ -1,11 +1,13 @@
 """Many images at once are normalised as each is alone, bit for bit."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hwr_export.datasets import load_mnist
+from hwr_export.datasets import framing, load_mnist
 from hwr_export.datasets.framing import AT_ONCE, enlarged, normalize_all
 from hwr_export.glyph import normalize
 
@@ -68,3 +70,28 @@ def test_handwriting_that_is_framed_already_hardly_changes() -> None:
     again = normalize_all(once, 28, 28)
     shifted = np.stack([np.roll(again, (dy, dx), (1, 2)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]).astype(float)
     assert np.abs(shifted - once).mean(axis=(2, 3)).min(axis=0).max() < 8
+
+
+def test_what_was_framed_is_kept_for_the_same_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "framed_root", lambda: tmp_path / "framed")
+    monkeypatch.setattr(framing, "KEPT", 2)
+    found = framing.normalized(DIGITS, 28, 28, zoom=2)
+    assert np.array_equal(found, normalize_all(DIGITS, 28, 28, zoom=2))
+    (kept,) = (tmp_path / "framed").iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(framing, "normalize_all", None)  # it is not made again
+        assert np.array_equal(framing.normalized(DIGITS, 28, 28, zoom=2), found)
+        for others in ((DIGITS[1:], 28, 28, 2), (DIGITS, 28, 28, 1), (DIGITS, 20, 20, 2)):
+            with pytest.raises(TypeError):
+                framing.normalized(*others)
+    kept.write_bytes(kept.read_bytes()[:500])  # as a full disk leaves it
+    assert np.array_equal(framing.normalized(DIGITS, 28, 28, zoom=2), found)
+    for zoom in (1, 3):
+        framing.normalized(DIGITS, 28, 28, zoom=zoom)
+    assert len(list((tmp_path / "framed").iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "framed").write_text("a file")
+    monkeypatch.setattr(framing, "framed_root", lambda: tmp_path / "framed")
+    assert np.array_equal(framing.normalized(DIGITS, 28, 28), normalize_all(DIGITS, 28, 28))

@@ -59,7 +59,7 @@ def test_letters_come_from_chars62_with_and_without_those_that_look_like_digits(
     chars62: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A class as its pixels is no character to frame.
-    monkeypatch.setattr("hwr_export.datasets.chars62.normalize_all", lambda images, height, width, zoom: images)
+    monkeypatch.setattr("hwr_export.datasets.chars62.normalized", lambda images, height, width, zoom: images)
     letters = real_letters((28, 28), chars62)
     shown = {kind: "".join(ALPHANUMERIC[i] for i in images[:, 0, 0]) for kind, images in letters.items()}
     assert shown["letters"] == ALPHANUMERIC[10:]
