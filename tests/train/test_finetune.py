@@ -68,7 +68,7 @@ def test_adapting_batch_norm_moves_statistics_alone(run_dir: Path, tmp_path: Pat
 
 def test_other_labels_get_a_new_head(run_dir: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(
-        data={"name": "chars62", "limit": 20000}, epochs=1, fine_tune={"checkpoint": str(run_dir), "train_from": "all"}
+        data={"name": "chars62", "limit": 6000}, epochs=1, fine_tune={"checkpoint": str(run_dir), "train_from": "all"}
     )
     fit(recipe, tmp_path / "r", None, resume=False, console=silent())
     found = load_checkpoint(tmp_path / "r")
