@@ -43,6 +43,7 @@ from train.run_directory import (
     keep_bad_batch,
     keep_epoch,
     keep_metrics_of,
+    kept_recipe,
     recipe_yaml,
 )
 from train.sheet import write_sheet
@@ -93,6 +94,7 @@ def fit(
         DataError: the data is missing or broken.
         HwrError: the loss stopped being a number.
     """
+    recipe = with_precision(recipe, out)
     check_run_directory(out, recipe, resume)
     split = split_training_data(recipe.data, data_root)
     return fit_split(recipe, split, out, data_root, resume, console, tensorboard=tensorboard, on_epoch=on_epoch)
@@ -118,6 +120,7 @@ def fit_split(
         mean_std: normalisation to keep from an earlier model; None takes that of the training part.
         data_root: where the recipe's `garbage_data` is looked for.
     """
+    recipe = with_precision(recipe, out)
     check_run_directory(out, recipe, resume)
     garbage = other_characters(recipe, split.data, data_root)
     with ExitStack() as stack:
@@ -335,6 +338,17 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
 def normalise(images: torch.Tensor, mean: float, std: float) -> torch.Tensor:
     """[0, 1] -> zero mean and unit variance over the training split."""
     return (images - mean) / std
+
+
+def with_precision(recipe: Recipe, out: Path) -> Recipe:
+    """Return the recipe with a precision in place of `auto`: what a run that is there began with, else what suits."""
+    if recipe.precision != "auto":
+        return recipe
+    kept = kept_recipe(out)
+    if kept is not None:
+        return recipe.model_copy(update={"precision": kept.precision})
+    computed = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _computes_bf16()
+    return recipe.model_copy(update={"precision": "bf16" if computed else "fp32"})
 
 
 def _computes_bf16() -> bool:

@@ -160,7 +160,9 @@ class Recipe(Strict):
     max_accepted_error: float = Field(
         0.001, gt=0, lt=1, description="error allowed among accepted validation images; sets the rejection threshold"
     )
-    precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="autocast of the forward pass; fp16 scales")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="autocast of the forward pass; auto: bf16 where it is computed, not emulated, else fp32"
+    )
     compile: bool = Field(False, description="torch.compile: slow to start, then faster; needs a C++ compiler")
     deterministic: bool = Field(False, description="only algorithms that repeat bit for bit (matters on CUDA)")
     distil: DistilRecipe | None = None

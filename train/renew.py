@@ -110,6 +110,7 @@ def _recipe(old: Checkpoint, path: Path, epochs: int) -> Recipe:
             "learning_rate": first.learning_rate / 5,
             "schedule": "cosine",
             "early_stop_epochs": None,
+            "precision": "auto",  # of this machine, which may be another
             "distil": None,
             "model": first.model.model_copy(update={"weights": None}),
             "fine_tune": FineTuneRecipe(checkpoint=str(path), train_from="all", lr_decay=0.7),

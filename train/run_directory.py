@@ -38,6 +38,14 @@ def check_run_directory(out: Path, recipe: Recipe, resume: bool) -> None:
         raise UsageError(f"{out} holds a run of another recipe (see {kept}); choose another -o")
 
 
+def kept_recipe(out: Path) -> Recipe | None:
+    """Return the recipe of the run that a directory holds, None where there is none that can be read."""
+    try:
+        return Recipe.model_validate(yaml.safe_load((out / RECIPE).read_bytes()))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
 def keep_metrics_of(path: Path, epochs: int) -> None:
     """Drop lines of epochs that a kill left without a saved state."""
     lines = path.read_bytes().splitlines(keepends=True)[:epochs] if path.is_file() else []

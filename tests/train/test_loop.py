@@ -58,6 +58,23 @@ def test_a_processor_that_emulates_bf16_is_told_of(
     assert ("emulates bf16: precision: fp32 in the recipe" in console.file.getvalue()) is said
 
 
+@pytest.mark.parametrize(("knows", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_the_precision_is_one_that_the_processor_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows: bool, precision: str
+) -> None:
+    recipe = tiny_recipe(**QUICK | {"epochs": 2})
+    assert recipe.precision == "auto"
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": knows})
+    console = Console(file=io.StringIO(), width=200)
+    path = fit(recipe, tmp_path / "r", None, resume=False, console=console)
+    assert load_checkpoint(path).info.recipe["precision"] == precision
+    assert "emulates" not in console.file.getvalue()
+    # Another machine goes on as this one began.
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": not knows})
+    fit(recipe, tmp_path / "r", None, resume=True, console=console)
+    assert "this run is complete" in console.file.getvalue()
+
+
 def test_precisions_differ_only_by_rounding(tmp_path: Path) -> None:
     one = tiny_recipe(**QUICK | {"epochs": 1})
     losses = [
