@@ -98,6 +98,10 @@ def test_the_tables_of_forms_are_current() -> None:
     page = (ROOT / "docs" / "forms-reading.md").read_text()
     assert make_docs.FORMS_BEGIN in page
     assert make_docs.with_forms(page) == page
+    digits = json.loads((ROOT / "docs" / "figures" / "forms.json").read_bytes())["families"]["digits"]
+    accepted, wrong, bound = (100 * digits[name] for name in ("accepted_share", "wrong_share", "wrong_upper95"))
+    told = f"{accepted:.1f} % of the digit fields are accepted and {wrong:.3f} % of those wrong (at most {bound:.3f} %"
+    assert told in " ".join((ROOT / "README.md").read_text().split())
 
 
 def test_the_table_of_install_sizes_is_current() -> None:

@@ -30,7 +30,7 @@ def test_it_learns_and_says_what_it_did(run_dir: Path) -> None:
     info = load_checkpoint(run_dir).info
     records = metrics(run_dir)
     assert [r["epoch"] for r in records] == [1, 2, 3]
-    assert info.metrics["validation_accuracy"] > 0.85
+    assert info.metrics["validation_accuracy"] > 0.8
     assert info.data["name"] == "mnist"
     assert info.data["train"]["n"] + info.data["validation"]["n"] == 2000
     assert info.preprocessing.mean == pytest.approx(0.13, abs=0.02)
