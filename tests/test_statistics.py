@@ -9,6 +9,7 @@ from hwr_export.statistics import (
     confidence_at_rejection,
     expected_calibration_error,
     fit_temperature,
+    median,
     negative_log_likelihood,
     rate_upper_bound,
     rejection_threshold,
@@ -159,3 +160,8 @@ def test_reliability_of_known_bins() -> None:
     bins = reliability(probabilities, np.array([0, 1, 0, 0]), bins=10)
     assert bins == [(pytest.approx(0.6), 0.5, 2), (pytest.approx(0.97), 0.5, 2)]
     assert expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=10) == pytest.approx(0.285)
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=40))
+def test_the_median_is_numpys_to_the_last_bit(values: list[float]) -> None:
+    assert median(np.array(values)) == float(np.median(values))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwr_export.scanner.form.measured import BLOCK, CORNERS, Measured
+from hwr_export.statistics import median
 
 Floats = npt.NDArray[np.float64]
 Frame = tuple[float, float, float]  # centre (x, y) and unit, px, of a motion's numbers
@@ -81,7 +82,7 @@ def _sigma(rest: Floats, kind: npt.NDArray[np.int64], counts: npt.NDArray[np.boo
     for each in range(BLOCK + 1):
         own = kind == each
         if (own & counts).any():
-            sigma[own] = max(1.4826 * float(np.median(rest[own & counts])), 1.0)
+            sigma[own] = max(1.4826 * median(rest[own & counts]), 1.0)
     return sigma
 
 

@@ -57,7 +57,10 @@ def measure(page: Grey, homography: Floats, pieces: Pieces) -> Measured:
     normals, reach = np.where(reach[:, None] < 0, -normals, normals), np.abs(reach)
     levels = _levels(page, points, along, normals * reach[:, None])
     # Along a mark's edge there is nothing else; over a box's line goes a pen.
-    profiles = np.where(pieces.edge[:, None], levels.mean(axis=1), np.median(levels, axis=1)).astype(np.float64)
+    profiles = levels.mean(axis=1)
+    if not pieces.edge.all():
+        profiles[~pieces.edge] = np.median(levels[~pieces.edge], axis=1)
+    profiles = profiles.astype(np.float64)
     noise = 1.57 * np.abs(levels - profiles[:, None]).mean(axis=(1, 2)) / np.sqrt(ALONG)
     step = reach / HALF
     offsets, seen = np.zeros(len(points)), np.zeros(len(points), dtype=bool)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hwr_export.scanner.form.layout import CORNERS, Layout
 from hwr_export.scanner.form.measured import Measured
 from hwr_export.scanner.form.pieces import PLACES, Pieces, is_box
+from hwr_export.statistics import median
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -117,4 +118,4 @@ def on_line(measured: Measured, per_mm: float) -> Flags:
 
 def _median(measured: Measured, which: Flags, least: int, gain: float = 0.0) -> float | None:
     seen = which & measured.seen
-    return float(np.median(measured.offsets[seen])) - gain if seen.sum() >= least else None
+    return median(measured.offsets[seen]) - gain if seen.sum() >= least else None
