@@ -188,11 +188,15 @@ def test_the_reference_release_passed_on_all_of_mnist() -> None:
     assert all(c["agreement"] >= least[c["precision"]] and c["n"] == 10_000 for c in parity["cells"])
 
 
-@pytest.mark.parametrize("corrupted", [300, pytest.param(2000, marks=pytest.mark.slow)])
-def test_the_reference_release_passes_here(hwr, tmp_path: Path, corrupted: int) -> None:
+@pytest.mark.parametrize(
+    ("corrupted", "backends"),
+    [(300, ("onnxruntime",)), pytest.param(2000, ("onnxruntime", "openvino"), marks=pytest.mark.slow)],
+)
+def test_the_reference_release_passes_here(hwr, tmp_path: Path, corrupted: int, backends: tuple[str, ...]) -> None:
     copy = tmp_path / "digits"
     shutil.copytree(ROOT / "exported" / "digits", copy, ignore=shutil.ignore_patterns("engines"))
-    result = hwr("parity", copy, "--corrupted", corrupted, "--json")
+    chosen = [word for backend in backends for word in ("--backend", backend)]
+    result = hwr("parity", copy, "--corrupted", corrupted, *chosen, "--json")
     document = json.loads(result.stdout)
     # Without VNNI integers saturate, and a verdict that said otherwise would be wrong.
     judged = [c for c in document["cells"] if VNNI or not c["precision"].startswith("int8")]
