@@ -211,6 +211,7 @@ def test_what_is_unchanged_is_not_refused(digits: Path, whole: Baseline) -> None
     assert unchanged_repeats(digits, whole, range(12)) == []
 
 
+@needs_vnni
 @pytest.mark.slow
 def test_what_is_unchanged_is_not_refused_in_two_hundred_repeats(digits: Path, whole: Baseline) -> None:
     assert unchanged_repeats(digits, whole, range(200)) == []
