@@ -15,6 +15,7 @@ from hwr_export.scanner.form.journal import open_journal
 from hwr_export.scanner.form.pool import local_engine
 from hwr_export.scanner.form.ray_engine import Actor, ray_engine
 from hwr_export.scanner.form.units import find_files, unit_of
+from tests.conftest import ROOT
 from tests.scanner.form import fakes
 from tests.scanner.form.fakes import PLAIN, FakeOpener, fake_form, save
 from tests.scanner.form.test_batch import processes_of
@@ -70,6 +71,7 @@ def test_an_actor_is_killed_and_nothing_is_lost(tmp_path: Path, monkeypatch: pyt
     save(tmp_path / "in" / b"\xff.png".decode("utf-8", "surrogateescape"), PLAIN)
     (tmp_path / "memory").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # what the actors are given is of the tests
     killed: list[int] = []
 
     def kill(counts: Counts) -> None:
