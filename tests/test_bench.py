@@ -43,10 +43,9 @@ def test_the_document(release_dir: Path, hwr) -> None:
     assert starts["onnxruntime", "fp32"]["peak_rss_mib"] < starts["eager", "fp32"]["peak_rss_mib"]
     assert all(s["load_s"] > 0 and s["first_answer_s"] > 0 for s in starts.values())
     assert [w["batch"] for w in document["watches"]] == [1, 7]
-    kept = np.load(release_dir / BENCH_SAMPLES)
-    assert {f"{c['backend']}/{c['precision']}/{c['batch']}/1": c["n"] for c in document["cells"]} == {
-        name: kept[name].size for name in kept.files
-    }
+    with np.load(release_dir / BENCH_SAMPLES) as kept:
+        sizes = {name: kept[name].size for name in kept.files}
+    assert {f"{c['backend']}/{c['precision']}/{c['batch']}/1": c["n"] for c in document["cells"]} == sizes
     assert json.loads((release_dir / BENCH).read_text()) == document
     assert all(s.ok for s in Release.open(release_dir).verify())
     assert "interleaved in one run" in (release_dir / "MODEL_CARD.md").read_text()
