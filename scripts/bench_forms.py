@@ -38,9 +38,10 @@ from hwr_export.release import FP32, Release  # noqa: E402
 from hwr_export.runners import reader_runner  # noqa: E402
 from hwr_export.scanner.form.acceptance import FAMILIES  # noqa: E402
 from hwr_export.scanner.form.cells import find_cells  # noqa: E402
-from hwr_export.scanner.form.decode import text_of  # noqa: E402
+from hwr_export.scanner.form.decode import first_box, text_of  # noqa: E402
 from hwr_export.scanner.form.definition import Form, load_form  # noqa: E402
-from hwr_export.scanner.form.fields import AmountField, CheckboxField  # noqa: E402
+from hwr_export.scanner.form.fields import CheckboxField  # noqa: E402
+from hwr_export.scanner.form.layout import Layout  # noqa: E402
 from hwr_export.scanner.form.registration import register  # noqa: E402
 from hwr_export.spec import PROBABILITIES  # noqa: E402
 from hwr_export.statistics import wilson_interval  # noqa: E402
@@ -80,15 +81,15 @@ def some_pages(form: Form, count: int, seed: int, dpi: int | None, least: int, r
             yield page
 
 
-def rows_of(form: Form, page: Page, maker_layout: Any) -> list[Row]:
+def rows_of(form: Form, page: Page, layout: Layout) -> list[Row]:
     """Return a page's fields of digits, cut out as the form reader does."""
-    found = find_cells(page.grey, register(page.grey, maker_layout), maker_layout)
+    found = find_cells(page.grey, register(page.grey, layout), layout)
     rows = []
     for field, cells in zip(form.fields, found, strict=True):
         if isinstance(field, CheckboxField) or FAMILIES[field.kind] != "digits" or not page.truth.get(field.name):
             continue
         text = text_of(field, page.truth[field.name])
-        first = len(cells.cells) - len(text) if isinstance(field, AmountField) else 0
+        first = first_box(field, text, len(cells.cells))
         images = [cell.image for cell in cells.cells[first : first + len(text)]]
         there = [image for image in images if image is not None]
         # A box that was taken for empty is another matter: both readers would be asked about a character less.

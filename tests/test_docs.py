@@ -188,24 +188,15 @@ def test_the_reference_release_passed_on_all_of_mnist() -> None:
     assert all(c["agreement"] >= least[c["precision"]] and c["n"] == 10_000 for c in parity["cells"])
 
 
-@pytest.mark.parametrize(
-    ("corrupted", "backends"),
-    [(300, ("onnxruntime",)), pytest.param(2000, ("onnxruntime", "openvino"), marks=pytest.mark.slow)],
-)
-def test_the_reference_release_passes_here(hwr, tmp_path: Path, corrupted: int, backends: tuple[str, ...]) -> None:
+def test_the_reference_release_passes_here(hwr, tmp_path: Path) -> None:
     copy = tmp_path / "digits"
     shutil.copytree(ROOT / "exported" / "digits", copy, ignore=shutil.ignore_patterns("engines"))
-    chosen = [word for backend in backends for word in ("--backend", backend)]
-    result = hwr("parity", copy, "--corrupted", corrupted, *chosen, "--json")
+    result = hwr("parity", copy, "--json")
     document = json.loads(result.stdout)
-    # Without VNNI integers saturate, and a verdict that said otherwise would be wrong.
-    judged = [c for c in document["cells"] if VNNI or not c["precision"].startswith("int8")]
-    # A few corrupted images cannot decide about files that change an answer here and there.
-    undecided = {c["precision"] for c in judged if c["verdict"] == "UNDECIDED"}
-    assert undecided <= (set() if corrupted == 2000 else {"int8", "int8-cpu"})
-    assert all(c["verdict"] in ("PASS", "UNDECIDED") for c in judged)
-    if corrupted == 2000 and VNNI:
+    if VNNI:
         assert (result.exit_code, document["verdict"]) == (0, "PASS"), result.output
+    # Without, integers saturate, and a verdict that said otherwise would be wrong.
+    assert all(c["verdict"] == "PASS" for c in document["cells"] if VNNI or not c["precision"].startswith("int8"))
     floats = [c for c in document["cells"] if c["precision"] in ("fp32", "fp16")]
     told = json.loads((ROOT / "docs" / "figures" / "evaluate-digits-edge-m.json").read_text())["accuracy"]
     assert all(c["agreement"] == 10_000 and c["accuracy"] == told for c in floats)

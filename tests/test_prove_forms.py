@@ -227,6 +227,10 @@ def test_a_document_of_many_pages_is_drawn() -> None:
     assert document["empty"]["fields"] == 200
     assert [row["pages"] for row in document["by_strength"]] == [20] * 10
     assert document["families"]["digits"]["wrong"] == 1
+    dpi = records[7]["scan"]["dpi"]
+    assert {d: c["digits"]["wrong"] for d, c in document["by_condition"]["dpi"].items()} == {
+        "150": int(dpi == 150), "300": int(dpi == 300)
+    }  # fmt: skip
     shown = [(np.zeros((28, 28), np.uint8), "2, read 3")]
     drawn = picture({**document, "form": {"id": "small"}, "handwriting": "test"}, shown)
     assert drawn.startswith(b"\x89PNG")

@@ -18,8 +18,8 @@ from hwr_export.release import FP32, Release
 from hwr_export.runners import Runner, reader_runner
 from hwr_export.scanner.form.acceptance import FAMILIES
 from hwr_export.scanner.form.cells import FieldCells
-from hwr_export.scanner.form.decode import emissions, text_of
-from hwr_export.scanner.form.fields import AmountField, CheckboxField
+from hwr_export.scanner.form.decode import emissions, first_box, text_of
+from hwr_export.scanner.form.fields import CheckboxField
 from hwr_export.scanner.form.layout import Layout, Place
 from hwr_export.scanner.form.registration import Registration
 from hwr_export.spec import PROBABILITIES
@@ -103,7 +103,7 @@ def _boxes(place: Place, page: Page) -> tuple[str, list[int]]:
     if isinstance(field, CheckboxField) or field.boxes is None or not page.truth.get(field.name):
         return "", []
     text = text_of(field, page.truth[field.name])
-    first = field.boxes - len(text) if isinstance(field, AmountField) else 0
+    first = first_box(field, text, field.boxes)
     return text, list(range(first, first + len(text)))
 
 

@@ -43,7 +43,7 @@ class Fields:
 
 def judge(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the document about all pages."""
-    fields = fields_of(form, records)
+    fields, mistakes = fields_of(form, records), _mistakes(form, records)
     strengths = np.array([record["scan"]["strength"] for record in records])
     edges = np.quantile(strengths, np.linspace(0, 1, DECILES + 1))
     decile = np.clip(np.searchsorted(edges, strengths, side="right") - 1, 0, DECILES - 1)
@@ -80,8 +80,8 @@ def judge(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "at_other_thresholds": {
             name: _curve(form, records, name, len(written[name].page)) for name in names if name != "checkbox"
         },
-        "drawings": _drawings(form, records),
-        "mistakes": _mistakes(form, records)[:SHOWN],
+        "drawings": _drawings(records, mistakes),
+        "mistakes": mistakes[:SHOWN],
     }
 
 
@@ -278,7 +278,7 @@ def _curve(form: Form, records: Sequence[dict[str, Any]], family: str, fields: i
     ]
 
 
-def _drawings(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _drawings(records: Sequence[dict[str, Any]], mistakes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return how many different drawings of characters stand on the pages, and which were accepted as another."""
     drawn = {
         (record["scan"]["sources"][source], number)
@@ -286,7 +286,7 @@ def _drawings(form: Form, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for each in record["scan"]["glyphs"].values()
         for source, number in zip(each[::2], each[1::2], strict=True)
     }
-    mistaken = Counter(tuple(each) for mistake in _mistakes(form, records) for each in mistake["drawings"])
+    mistaken = Counter(tuple(each) for mistake in mistakes for each in mistake["drawings"])
     return {
         "different": len(drawn),
         "mistaken": [

@@ -140,8 +140,6 @@ def _curve(axes: Any, document: dict[str, Any], families: list[str]) -> None:
 def _drawings(figure: Any, place: Any, document: dict[str, Any], drawings: Sequence[tuple[Grey, str]]) -> None:
     axes = figure.add_subplot(place)
     axes.axis("off")
-    axes.set_xlim(0, MOST_DRAWINGS)
-    axes.set_ylim(-0.7, 1)
     for i, (image, text) in enumerate(drawings):
         axes.imshow(255 - image, cmap="gray", vmin=0, vmax=255, extent=(i, i + 0.9, 0, 0.9), aspect="equal")
         axes.text(i + 0.45, -0.08, text, ha="center", va="top", size=8, color=INK)

@@ -81,6 +81,7 @@ class Page(HTMLParser):
             self._rows[-1][-1] = (" ".join((text + data).split()), value)
 
     def table(self, caption: str) -> list[dict[str, tuple[str, str | None]]]:
-        """Return the rows of the table whose caption begins so, by the names of its columns."""
-        head, *rows = next(rows for name, rows in self.tables.items() if name.startswith(caption))
+        """Return the rows of the table of this caption, else of one that begins so, by the names of its columns."""
+        named = self.tables.get(caption)
+        head, *rows = named or next(rows for name, rows in self.tables.items() if name.startswith(caption))
         return [dict(zip((text for text, _ in head), row, strict=True)) for row in rows]

@@ -11,7 +11,7 @@ from hwr_export.files import json_bytes
 from hwr_export.release import BENCH, MANIFEST, PARITY, PROFILE, QUANTIZATION, REPORT, Release
 from hwr_export.report import write_report
 from hwr_export.report.page import interval, percent, signed
-from tests.conftest import ROOT, needs_vnni
+from tests.conftest import ROOT
 from tests.report.conftest import Page
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&<b>"
@@ -59,7 +59,6 @@ def test_verdicts_are_those_of_parity(shown: Path, page: str) -> None:
             assert reason in Page(page).words
 
 
-@needs_vnni
 def test_flips_are_shown_as_images_with_both_answers(shown: Path, page: str) -> None:
     found = Page(page)
     flips = {f["index"]: f for c in document(shown, PARITY)["cells"] for f in c["flipped"]}

@@ -104,6 +104,11 @@ def value_of(field: WrittenField, text: str) -> str:
     return text
 
 
+def first_box(field: WrittenField, text: str, boxes: int) -> int:
+    """Return in which of its boxes a text begins: amounts stand at the right, all else at the left."""
+    return boxes - len(text) if isinstance(field, AmountField) and field.boxes is not None else 0
+
+
 def text_of(field: WrittenField, value: str) -> str:
     """Return a value as it is written into the boxes."""
     if isinstance(field, DateField) and value:

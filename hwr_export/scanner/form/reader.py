@@ -17,9 +17,9 @@ from hwr_export.release import FP32, Release
 from hwr_export.runners import Runner, reader_runner
 from hwr_export.scanner.form.acceptance import FAMILIES, Acceptance, load_acceptance, reader_of
 from hwr_export.scanner.form.cells import Cell, FieldCells, find_cells
-from hwr_export.scanner.form.decode import Floats, Reading, decode, emissions
+from hwr_export.scanner.form.decode import Floats, Reading, decode, emissions, first_box
 from hwr_export.scanner.form.definition import Form
-from hwr_export.scanner.form.fields import AmountField, CheckboxField, FormField, WrittenField
+from hwr_export.scanner.form.fields import CheckboxField, FormField, WrittenField
 from hwr_export.scanner.form.layout import lay_out
 from hwr_export.scanner.form.registration import PageRefused, register
 from hwr_export.scanner.form.results import Alternative, FieldResult, PageResult, Written
@@ -185,8 +185,7 @@ def _written(
     field: WrittenField, best: Reading, cells: Sequence[Cell], characters: Floats | None
 ) -> tuple[Written, ...]:
     """Return what the chosen reading says of every box."""
-    right = isinstance(field, AmountField) and field.boxes is not None
-    first = len(cells) - len(best.text) if right else 0
+    first = first_box(field, best.text, len(cells))
     found = []
     for i, cell in enumerate(cells):
         if not first <= i < first + len(best.text):

@@ -43,8 +43,8 @@ def review_truly(results: Path, truth: dict[str, dict[str, str]], labelled: Path
             item = desk.item(number)
             field, value = form[item.read.name], truth[Path(item.page.path).name][item.read.name]
             written = value if isinstance(field, CheckboxField) else text_of(field, value)
-            if isinstance(field, AmountField) and field.boxes:
-                written = written.rjust(field.boxes)
+            if isinstance(field, AmountField):
+                written = written.rjust(field.boxes or 0)
             desk.answer(item, desk.asked(number), "anna", written)
             count += 1
         return count
