@@ -1,7 +1,7 @@
 """Release + real digits -> latency of every backend against the eager model, interleaved in one run.
 
-What is timed is a reader's work: from raw uint8 images to labels and confidences. The document holds percentiles and
-round medians, `bench-samples.npz` every sample; a machine too noisy to believe is said to be.
+What is timed is a reader's work: from raw uint8 images to labels and confidences. The document holds percentiles
+and what an undisturbed call takes, `bench-samples.npz` every sample; a machine too noisy to believe is said to be.
 """
 
 import io
@@ -16,7 +16,7 @@ from hwr_export.cold import start_up
 from hwr_export.engine.products import PRODUCTS
 from hwr_export.evidence import evidence, verdict_in
 from hwr_export.files import json_bytes
-from hwr_export.latency import ratio, round_medians, summary
+from hwr_export.latency import Samples, ratio, round_medians, summary, undisturbed
 from hwr_export.machine import energy_j, machine_facts
 from hwr_export.measurement import Images, Progress, phases, throughput
 from hwr_export.release import BENCH, BENCH_SAMPLES, PARITY, Release
@@ -52,7 +52,7 @@ def bench(
             raw["/".join((*subject, str(turn.batch), str(turn.threads)))] = one.samples.astype(np.float32)
     started = [s for s in subjects.chosen if s.backend not in PRODUCTS] if config.starts else []
     document = {
-        "schema": 2,
+        "schema": 3,
         "release": {"name": release.manifest.name, "manifest_sha256": release.manifest_sha256},
         "machine": machine_facts() | {"versions": versions, "energy_counter": energy_j() is not None},
         "watches": watches,
@@ -75,8 +75,7 @@ def bench(
 
 def _cell(turn: Turn, subject: Subject, parity: dict[str, Any] | None) -> dict[str, Any]:
     one, eager = turn.found[subject], turn.found.get(Subject(EAGER, VARIANTS[EAGER]))
-    rounds = round_medians(one.samples)
-    against = None if eager is None else ratio(round_medians(eager.samples), rounds)
+    against = None if eager is None else ratio(round_medians(eager.samples), round_medians(one.samples))
     return {
         "batch": turn.batch,
         "threads": turn.threads,
@@ -89,9 +88,14 @@ def _cell(turn: Turn, subject: Subject, parity: dict[str, Any] | None) -> dict[s
         "speedup_ci": against and [round(against.low, 3), round(against.high, 3)],
         "steady": one.steady,
         "warm_up_calls": one.warm_up_calls,
-        "rounds_us": [round(float(us), 3) for us in rounds],
-        "yardstick_us": [round(float(us), 3) for us in turn.ticks],
+        "undisturbed_us": _interval(one.samples),
+        "yardstick_us": _interval(turn.ticks),
     }
+
+
+def _interval(samples: Samples) -> list[float]:
+    found = undisturbed(samples)
+    return [round(us, 3) for us in (found.value, found.low, found.high)]
 
 
 def _apart(turn: Turn, subject: Subject, images: Images, seconds: float) -> dict[str, Any]:

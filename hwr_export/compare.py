@@ -1,18 +1,18 @@
 """Two bench documents of one machine -> FASTER, SLOWER, SAME or AMBIGUOUS for everything that both measured.
 
-Each round is divided by the yardstick of that round: a machine that was slower all along changes nothing.
+What is compared is an undisturbed call, in units of the yardstick's undisturbed time: neither what else the machine did
+nor a slower clock changes anything.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hwr_export.errors import UsageError
-from hwr_export.latency import Samples, ratio
+from hwr_export.latency import Interval, Ratio, quotient
 
 TOLERANCE = 0.05
+SCHEMA = 3
 KEY = ("backend", "precision", "batch", "threads")
 
 
@@ -25,8 +25,11 @@ def load_bench(path: Path) -> dict[str, Any]:
     file = path / "bench.json" if path.is_dir() else path
     try:
         document = json.loads(file.read_bytes())
-        if document["schema"] != 2 or not all(c["rounds_us"] for c in document["cells"]):
-            raise UsageError(f"{file} has no rounds to compare with: it is of schema {document['schema']}, expected 2")
+        if document["schema"] != SCHEMA or not all(len(c["undisturbed_us"]) == 3 for c in document["cells"]):
+            raise UsageError(
+                f"{file} does not say what an undisturbed call takes: it is of schema {document['schema']}, expected "
+                f"{SCHEMA}; measure again with `hwr-export bench`"
+            )
     except OSError as err:
         raise UsageError(f"{file} cannot be read: {err.strerror}") from err
     except (ValueError, KeyError, TypeError) as err:
@@ -55,7 +58,7 @@ def compare(new: dict[str, Any], old: dict[str, Any], tolerance: float = TOLERAN
         raise UsageError("the two measured nothing in common; choose the same --backend, --batch and --threads")
     found = []
     for key in common:
-        r = ratio(_rounds(cells[key]), _rounds(others[key]))
+        r = quotient(_in_yardsticks(cells[key]), _in_yardsticks(others[key]))
         numbers = {"ratio": round(r.value, 4), "ratio_ci": [round(r.low, 4), round(r.high, 4)]}
         found.append(dict(zip(KEY, key, strict=True)) | {"answer": r.answer(tolerance)} | numbers)
     return {
@@ -67,5 +70,5 @@ def compare(new: dict[str, Any], old: dict[str, Any], tolerance: float = TOLERAN
     }
 
 
-def _rounds(cell: dict[str, Any]) -> Samples:
-    return np.asarray(np.divide(cell["rounds_us"], cell["yardstick_us"]), dtype=np.float64)
+def _in_yardsticks(cell: dict[str, Any]) -> Ratio:
+    return quotient(Interval(*cell["undisturbed_us"]), Interval(*cell["yardstick_us"]))

@@ -1,7 +1,7 @@
-"""Samples of a latency -> percentiles with intervals, MLPerf's bound, and whether two runs differ. NumPy only.
+"""Samples of a latency -> percentiles with intervals, MLPerf's bound, and whether two costs differ. NumPy only.
 
 Samples are microseconds, float64 (rounds, calls): a round is a block of consecutive calls, which resemble one another,
-so what compares two runs goes by rounds.
+so whatever is resampled is rounds.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ CONFIDENCE = 0.95
 BOUND_CONFIDENCE = 0.99
 BOUND_PERCENTILES = (90, 99)
 RESAMPLES = 4000
+UNDISTURBED = 0.01  # of the calls are quicker
 
 
 def percentile(samples: Samples, q: float, confidence: float = CONFIDENCE) -> dict[str, float] | None:
@@ -62,12 +63,17 @@ def summary(samples: Samples) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """New time over old: below 1 is faster. `low` and `high` bound it with 95 % confidence."""
+class Interval:
+    """A number above 0, and 95 % confidence bounds of it."""
 
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Ratio(Interval):
+    """New time over old: below 1 is faster."""
 
     def answer(self, tolerance: float) -> Answer:
         """Judge by a tolerance, a fraction: a ratio within it is no difference, and only what is surely so is said."""
@@ -82,15 +88,37 @@ class Ratio:
 
 
 def ratio(new: Samples, old: Samples, seed: int = 0) -> Ratio:
-    """Compare two costs by their rounds, float64 (rounds,): the ratio of the medians, bootstrapped over rounds.
+    """Compare two costs measured in turns by their rounds, float64 (rounds,): the ratio of the medians, bootstrapped.
 
-    Give round medians, each divided by the yardstick's of the same round where the runs were made apart.
+    What disturbed the one disturbed the other; of runs made apart, take the quotient of what is undisturbed.
     """
     rng = np.random.default_rng(seed)
     value = float(np.median(new) / np.median(old))
     again = _resampled_medians(new, rng) / _resampled_medians(old, rng)
     low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Ratio(value, float(low), float(high))
+
+
+def undisturbed(samples: Samples, seed: int = 0) -> Interval:
+    """Return what a call takes where nothing disturbs it: 1 % of the calls are quicker. Bootstrapped over rounds.
+
+    Whatever else a machine does only ever adds to the time of a call, and comes and goes over minutes: of runs made
+    apart the medians differ by a tenth, the quickest calls by a hundredth (Chen and Revels 2016; docs/latency.md).
+    """
+    rng = np.random.default_rng(seed)
+    rounds = len(samples)
+    chosen = samples[rng.integers(0, rounds, (RESAMPLES // 10, rounds))]
+    again = np.quantile(chosen.reshape(len(chosen), -1), UNDISTURBED, axis=1)
+    low, high = np.quantile(again, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return Interval(float(np.quantile(samples, UNDISTURBED)), float(low), float(high))
+
+
+def quotient(new: Interval, old: Interval) -> Ratio:
+    """Return new over old, which were measured apart: the logarithms' distances to their bounds add up in squares."""
+    value = new.value / old.value
+    down = np.hypot(np.log(new.value / new.low), np.log(old.high / old.value))
+    up = np.hypot(np.log(new.high / new.value), np.log(old.value / old.low))
+    return Ratio(value, float(value * np.exp(-down)), float(value * np.exp(up)))
 
 
 def round_medians(samples: Samples) -> Samples:

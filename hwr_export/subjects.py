@@ -19,7 +19,7 @@ from hwr_export.engine.here import plans_here
 from hwr_export.engine.products import PRODUCTS
 from hwr_export.errors import DataError, RunnerError, UsageError
 from hwr_export.goldens import SYNTHETIC, Goldens
-from hwr_export.latency import Samples, spread
+from hwr_export.latency import Samples, round_medians, spread
 from hwr_export.machine import Moment, watched
 from hwr_export.measurement import Images, Measured, Progress, measure
 from hwr_export.release import GOLDENS, Release, is_for
@@ -52,7 +52,7 @@ class BenchConfig:
 
 
 class Turn(NamedTuple):
-    """One batch at one thread count: what is open, what was measured of it, the yardstick's rounds, what went on."""
+    """One batch at one thread count: what is open, what was measured of it, what the yardstick took, what went on."""
 
     threads: int
     batch: int
@@ -102,7 +102,7 @@ class Subjects:
                     say(f"batch {batch}, {threads} thread(s): {', '.join(dict.fromkeys(s.backend for s in able))}")
                     before = Moment.now()
                     found, ticks = measure(list(able.values()), images, batch, config.seconds, rng, progress)
-                    watch = {"batch": batch} | watched(start, before, Moment.now(), threads, spread(ticks))
+                    watch = {"batch": batch} | watched(start, before, Moment.now(), threads, spread(round_medians(ticks)))
                     yield Turn(threads, batch, able, dict(zip(able, found, strict=True)), ticks, watch)
 
     def _choose_plans(self) -> None:

@@ -260,7 +260,7 @@ def latencies(
                 "rounds_us": [round(float(us), 3) for us in medians],
             }
         )
-    return rows, {"batch": batch} | watched(before, before, Moment.now(), threads, spread(ticks))
+    return rows, {"batch": batch} | watched(before, before, Moment.now(), threads, spread(round_medians(ticks)))
 
 
 def sizes(release: Release, out: Path) -> dict[str, int]:

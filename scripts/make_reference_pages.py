@@ -82,7 +82,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "bench.json": (
         "Written by `hwr-export bench`: [how it is measured](../latency.md). Every sample is in `bench-samples.npz`.",
         {
-            "schema": "2",
+            "schema": "3",
             "release": "name of the release and sha256 of the manifest that was measured",
             "machine": "processor, affinity, memory, governor, versions",
             "watches[]": "what went on beside each batch and number of threads; `noisy` is a list of sentences",
@@ -110,8 +110,8 @@ DOCUMENTS: dict[str, tuple[str, dict[str, str]]] = {
             "cells[].speedup_ci": "its interval, 95 %",
             "cells[].steady": "whether warming up ended in a steady state",
             "cells[].warm_up_calls": "calls until then",
-            "cells[].rounds_us": "median of each round",
-            "cells[].yardstick_us": "unchanging work timed in each round",
+            "cells[].undisturbed_us": "what an undisturbed call takes: 1 % are quicker; with its interval, 95 %",
+            "cells[].yardstick_us": "the same of unchanging work timed beside",
             "cells[].phases_us": "copying in, preprocessing, computing, copying out",
             "cells[].offline_images_per_s": "throughput without pauses",
             "cells[].joules_per_image": "null where no counter may be read",

@@ -55,7 +55,7 @@ def main() -> None:
                 }
                 before = Moment.now()
                 found, ticks = measure(list(runners.values()), images, batch, SECONDS, random.Random(0))
-                watches.append(watched(start, before, Moment.now(), 1, spread(ticks)))
+                watches.append(watched(start, before, Moment.now(), 1, spread(round_medians(ticks))))
             rounds = {key: round_medians(one.samples) for key, one in zip(runners, found, strict=True)}
             for key, one in zip(runners, found, strict=True):
                 name, backend, precision = key

@@ -8,7 +8,6 @@ import pytest
 from hwr_export.bench import bench
 from hwr_export.errors import ReleaseError, RunnerError, UsageError
 from hwr_export.files import json_bytes
-from hwr_export.measurement import ROUNDS
 from hwr_export.native import NativeConfig, build_native
 from hwr_export.release import BENCH, BENCH_SAMPLES, PARITY, Release
 from hwr_export.subjects import BenchConfig, most_first, on_processors
@@ -22,18 +21,20 @@ def test_the_document(release_dir: Path, hwr) -> None:
     result = hwr("bench", release_dir, "--json", "--batch", 1, "--batch", 7, "--seconds", 0.05, *chosen)
     assert result.exit_code == 0, result.output
     document = one_json(result.stdout)
-    assert document["schema"] == 2
+    assert document["schema"] == 3
     assert {c["backend"] for c in document["cells"]} == {"eager", "eager-bf16", "onnxruntime", "openvino"}
     assert {c["batch"] for c in document["cells"]} == {1, 7}
     for cell in document["cells"]:
-        assert cell["n"] >= 100
+        assert cell["n"] >= 200
         assert 0 < cell["p50_us"] <= cell["p90_us"]
         assert cell["p50_ci_us"][0] <= cell["p50_us"] <= cell["p50_ci_us"][1]
         assert (cell["p99_us"] is None) == (cell["n"] < 368)
         assert cell["images_per_s"] == pytest.approx(cell["batch"] / cell["p50_us"] * 1e6, rel=0.9)
         assert cell["offline_images_per_s"] > 0
         assert cell["phases_us"]["compute"] > 0
-        assert len(cell["rounds_us"]) == len(cell["yardstick_us"]) == ROUNDS
+        for value, low, high in (cell["undisturbed_us"], cell["yardstick_us"]):
+            assert 0 < low <= value <= high
+        assert cell["undisturbed_us"][0] <= cell["p50_us"]
         assert cell["verdict"] is None  # parity was not run
         if cell["backend"] == "eager":
             assert cell["speedup_vs_eager"] == 1
@@ -103,7 +104,7 @@ def test_against_an_earlier_run(release_dir: Path, tmp_path: Path, hwr) -> None:
     assert hwr("bench", release_dir, *quick).exit_code == 0
     before = json.loads((release_dir / BENCH).read_text())
     for cell in before["cells"]:  # what was measured took three times as long before
-        cell["rounds_us"] = [3 * us for us in cell["rounds_us"]]
+        cell["undisturbed_us"] = [3 * us for us in cell["undisturbed_us"]]
     earlier = tmp_path / "before.json"
     earlier.write_text(json.dumps(before))
     result = hwr("bench", release_dir, *quick, "--against", earlier, "--json")
@@ -111,7 +112,7 @@ def test_against_an_earlier_run(release_dir: Path, tmp_path: Path, hwr) -> None:
     assert result.exit_code == 0
     assert {c["answer"] for c in comparison["cells"]} == {"FASTER"}
     for cell in before["cells"]:
-        cell["rounds_us"] = [us / 9 for us in cell["rounds_us"]]
+        cell["undisturbed_us"] = [us / 9 for us in cell["undisturbed_us"]]
     earlier.write_text(json.dumps(before))
     result = hwr("bench", release_dir, *quick, "--against", earlier)
     assert result.exit_code == 1

@@ -3,7 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwr_export.latency import Ratio, percentile, percentile_bound, ratio, round_medians, spread, summary
+from hwr_export.latency import (
+    Interval,
+    Ratio,
+    percentile,
+    percentile_bound,
+    quotient,
+    ratio,
+    round_medians,
+    spread,
+    summary,
+    undisturbed,
+)
 
 
 def test_an_interval_of_the_median_covers_it_as_often_as_it_says() -> None:
@@ -85,6 +96,35 @@ def test_a_slowdown_of_ten_percent_is_told_from_noise() -> None:
     assert same.count("SAME") >= 190
     assert same.count("SLOWER") + same.count("FASTER") == 0
     assert slower.count("SLOWER") >= 190
+
+
+def test_what_disturbs_a_machine_for_minutes_does_not_disturb_a_comparison() -> None:
+    """Whole runs under load, whose medians differ by a fifth and whose quickest calls do not."""
+    rng = np.random.default_rng(3)
+
+    def run(cost: float) -> np.ndarray:
+        load = rng.uniform(0.1, 0.6)  # of this run: how much other work costs a call, where it does
+        return cost * (1 + rng.exponential(load, (20, 10))) * rng.lognormal(0, 0.002, (20, 10))
+
+    medians, same, slower = [], [], []
+    for _ in range(100):
+        new, old, slow = run(100), run(100), run(110)
+        medians.append(np.median(new) / np.median(old))
+        same.append(quotient(undisturbed(new), undisturbed(old)).answer(0.05))
+        slower.append(quotient(undisturbed(slow), undisturbed(old)).answer(0.05))
+    assert np.std(np.log(medians)) > 0.1
+    assert same.count("SAME") >= 95
+    assert same.count("SLOWER") + same.count("FASTER") == 0
+    assert slower.count("SLOWER") >= 95
+
+
+def test_a_quotient_bounds_what_was_measured_apart() -> None:
+    found = quotient(Interval(200, 190, 220), Interval(100, 100, 100))
+    assert (found.value, found.low, found.high) == pytest.approx((2, 1.9, 2.2))
+    both = quotient(Interval(200, 190, 220), Interval(100, 90, 110))
+    assert both.low < 1.9 < 2.2 < both.high
+    back = quotient(Interval(100, 90, 110), Interval(200, 190, 220))
+    assert (back.low, back.high) == pytest.approx((1 / both.high, 1 / both.low))
 
 
 def test_rounds() -> None:
