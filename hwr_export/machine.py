@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 CPU = Path("/sys/devices/system/cpu")
-CPUINFO = Path("/proc/cpuinfo")
-EXACT_8_BIT = {"avx_vnni", "avx512_vnni", "amx_int8"}  # flags of x86 processors that add 8-bit products in 32 bits
 POWERCAP = Path("/sys/class/powercap")
 HWMON = Path("/sys/class/hwmon")  # the Jetsons' INA3221 shows up here
 STEAL_COLUMN = 8  # of the line `cpu` in /proc/stat, after its name (proc(5))
@@ -34,11 +32,6 @@ def machine_facts() -> dict[str, Any]:
         "governor": _text(CPU / "cpu0/cpufreq/scaling_governor"),
         "power_mode": _power_mode(),
     }
-
-
-def saturates_8_bit() -> bool:
-    """Whether sums of products of uint8 and int8 saturate here: x86 without VNNI adds two of them in 16 bits."""
-    return platform.machine() in ("x86_64", "AMD64") and not EXACT_8_BIT & set((_text(CPUINFO) or "").split())
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Yardstick:
     """Work that never changes and uses one thread: what it takes tells how fast the machine is just now.
 
     It stays in the first cache, lies there at the same place in every process, allocates nothing and branches on no
-    data: a sort of the same numbers took a fifth longer at one time than at another, for where its copy happened to lie.
+    data: a sort of the same numbers took a fifth longer for a while, for where its copy happened to lie.
     """
 
     def __init__(self) -> None:

@@ -36,6 +36,7 @@ from hwr_export.release import (
     is_for,
     onnx_path,
 )
+from hwr_export.rounding import Rounding
 from hwr_export.runners import installed
 from hwr_export.sensitivity import (
     Choice,
@@ -49,8 +50,9 @@ from hwr_export.sensitivity import (
 from hwr_export.u8s8 import u8s8_from_onnx
 
 SCHEMES = {
-    INT8: "weights int8 per output channel, activations int8 per tensor, all symmetric; biases float32",
-    INT8_CPU: "weights int8 per output channel, symmetric; activations uint8 per tensor with zero point; biases int32",
+    INT8: "weights int8 of 7 bits per output channel, activations int8 per tensor, all symmetric; biases float32",
+    INT8_CPU: "weights int8 of 7 bits per output channel, symmetric; activations uint8 per tensor with zero point; "
+    "biases int32",
 }
 # A file is measured on the first of these that it is made for. ONNX Runtime runs the S8S8 file rightly, but slowly.
 JUDGES = ("openvino", "onnxruntime")
@@ -99,9 +101,10 @@ def quantize(release: Release, config: QuantizeConfig, say: Say = lambda _: None
     name_layers(model, layer_names(program))
     metadata = {p.key: p.value for p in model.metadata_props}
     images = samples.calibration.images
+    rounding = Rounding(model, images)
     makers = {
-        INT8: _int8(release, program, metadata, images, info.activation_scales or ()),
-        INT8_CPU: _int8_cpu(model, metadata, images),
+        INT8: _int8(release, program, metadata, images, info.activation_scales or (), rounding),
+        INT8_CPU: _int8_cpu(model, metadata, images, rounding),
     }
     observers = [config.observer] if config.observer else list(OBSERVERS)
     learned = [TRAINED] if info.activation_scales and not config.observer else []
@@ -164,7 +167,12 @@ def _program(release: Release) -> ExportedProgram:
 
 
 def _int8(
-    release: Release, program: ExportedProgram, metadata: dict[str, str], images: Images, scales: Sequence[float]
+    release: Release,
+    program: ExportedProgram,
+    metadata: dict[str, str],
+    images: Images,
+    scales: Sequence[float],
+    rounding: Rounding,
 ) -> Make:
     """Prepare the TensorRT and OpenVINO file: from the network, whose batch norm is folded before it is rounded."""
 
@@ -173,17 +181,19 @@ def _int8(
         data = onnx_from_program(quantized, release.spec, metadata, release.manifest.opset)
         model = onnx.load_model_from_string(data)
         name_layers(model, layer_names(program))
+        rounding.apply(model)
         return model
 
     return make
 
 
-def _int8_cpu(model: onnx.ModelProto, metadata: dict[str, str], images: Images) -> Make:
+def _int8_cpu(model: onnx.ModelProto, metadata: dict[str, str], images: Images, rounding: Rounding) -> Make:
     """Prepare the file for ONNX Runtime on the CPU: from the float file."""
 
     def make(observer: Observer) -> onnx.ModelProto:
         quantized = u8s8_from_onnx(model, images, observer)
         onnx.helper.set_model_props(quantized, metadata)
+        rounding.apply(quantized)
         return quantized
 
     return make

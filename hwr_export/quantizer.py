@@ -1,7 +1,8 @@
 """Traced program -> the same with int8 arithmetic, as TensorRT and OpenVINO read it (torchao's pt2e flow).
 
-Holds always: weights int8 per output channel in [-127, 127], activations int8 per tensor, every zero point 0, biases in
-float. The policy says which inputs are quantised, never which outputs: a runtime fuses what lies between two of them.
+Holds always: weights int8 per output channel in [-64, 64] (rounding.py says why), activations int8 per tensor, every
+zero point 0, biases in float. The policy says which inputs are quantised, never which outputs: a runtime fuses what
+lies between two of them.
 """
 
 import logging
@@ -18,6 +19,7 @@ from torch.fx import GraphModule, Node
 
 from hwr_export.calibration import TRAINED, Observer
 from hwr_export.errors import QuantizationError
+from hwr_export.rounding import LIMIT
 from hwr_export.spec import BATCH_AXIS, INPUT, ModelSpec
 
 # torchao registers constants in a way that torch 2.14 deprecates, and torch says so in two ways.
@@ -80,7 +82,7 @@ def activations(observer: Callable[..., Any]) -> QuantizationSpec:
 def weights(observer: Callable[..., Any]) -> QuantizationSpec:
     """Return how weights are quantised: int8, one symmetric scale an output channel, found by `observer`."""
     return QuantizationSpec(
-        dtype=torch.int8, quant_min=-127, quant_max=127, qscheme=torch.per_channel_symmetric, ch_axis=0,
+        dtype=torch.int8, quant_min=-LIMIT, quant_max=LIMIT, qscheme=torch.per_channel_symmetric, ch_axis=0,
         observer_or_fake_quant_ctr=observer,
     )  # fmt: skip
 

@@ -11,12 +11,11 @@ from typing import Any, Literal
 from hwr_export.engine.products import PRODUCTS
 from hwr_export.errors import ReleaseError, UsageError
 from hwr_export.evidence import evidence, verdict_in
-from hwr_export.release import BENCH, INT8_CPU, PARITY, Release
+from hwr_export.release import BENCH, PARITY, Release
 from hwr_export.runners import ONNX_BACKENDS
 
 Target = Literal["any", "cpu", "gpu"]
 FLOAT = "fp32"  # what every other precision has to beat
-_NEEDS_VNNI = "; on an x86 processor without VNNI its answers change: run parity there"
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _judged(choice: Choice, passed: list[Choice], fastest: Choice | None, limit:
     elif choice.tail_us > limit:
         facts["why"] = f"one in a hundred calls takes {choice.tail_us:,.0f} us or more"
     elif choice == fastest:
-        facts["why"] = f"the fastest that passes on {choice.backend}" + _NEEDS_VNNI * (choice.precision == INT8_CPU)
+        facts["why"] = f"the fastest that passes on {choice.backend}"
     elif choice.speedup is not None and choice.precision != FLOAT and choice.speedup < 1:
         facts["why"] = f"does not pay: {1 / choice.speedup:.1f} times slower than {FLOAT} on {choice.backend}"
     elif fastest is not None:

@@ -102,7 +102,8 @@ class Subjects:
                     say(f"batch {batch}, {threads} thread(s): {', '.join(dict.fromkeys(s.backend for s in able))}")
                     before = Moment.now()
                     found, ticks = measure(list(able.values()), images, batch, config.seconds, rng, progress)
-                    watch = {"batch": batch} | watched(start, before, Moment.now(), threads, spread(round_medians(ticks)))
+                    paces = round_medians(ticks)
+                    watch = {"batch": batch} | watched(start, before, Moment.now(), threads, spread(paces))
                     yield Turn(threads, batch, able, dict(zip(able, found, strict=True)), ticks, watch)
 
     def _choose_plans(self) -> None:

@@ -69,7 +69,7 @@ def u8s8_from_onnx(model: onnx.ModelProto, images: npt.NDArray[np.uint8], observ
             save_tensors_data(calibrator.compute_data(), ranges)
             ort.quantize_static(
                 source, result, calibration_cache_path=ranges, calibrate_method=method,
-                quant_format=ort.QuantFormat.QDQ, per_channel=True,
+                quant_format=ort.QuantFormat.QDQ, per_channel=True, reduce_range=True,
                 activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8,
                 op_types_to_quantize=OPERATORS, nodes_to_exclude=outside_layers(model),
                 # What a linear layer gives is quantised where the next one reads it; the logits are read by nobody.

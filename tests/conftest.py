@@ -25,7 +25,6 @@ from hwr_export.checkpoint import load_checkpoint
 from hwr_export.cli import main
 from hwr_export.datasets import Dataset, load_mnist
 from hwr_export.export import ExportConfig, export_onnx
-from hwr_export.machine import saturates_8_bit
 from hwr_export.release import Release, is_for
 from hwr_export.runners import ONNX_BACKENDS, why_absent
 from train.fit import fit
@@ -40,9 +39,6 @@ settings.load_profile("patient")
 
 ROOT = Path(__file__).parent.parent
 MAX_BATCH = 16
-# Without it runtimes add 8-bit products in 16 bits, which saturate: int8 files are made for processors that have it.
-VNNI = not saturates_8_bit()
-needs_vnni = pytest.mark.skipif(not VNNI, reason="the processor has no VNNI, which int8 files are made for")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 TINY = {

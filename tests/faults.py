@@ -322,6 +322,7 @@ def with_integers(model: bytes, images: np.ndarray, folder) -> bytes:
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv", "Gemm", "MatMul"],
         per_channel=True,
+        reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
     )

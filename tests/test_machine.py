@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,24 +13,6 @@ def test_the_machine_is_described_not_named() -> None:
     assert facts["cores"] >= len(facts["affinity"]) >= 1
     assert facts["memory_mib"] > 500
     assert "hostname" not in json.dumps(facts)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "flags", "saturates"),
-    [
-        ("x86_64", "fma avx2 f16c", True),
-        ("x86_64", "avx2 avx_vnni", False),
-        ("x86_64", "avx512_vnni avx2", False),
-        ("aarch64", "asimd", False),
-    ],
-)
-def test_whether_8_bit_products_saturate_is_the_processor_s_to_say(
-    architecture: str, flags: str, saturates: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t: {flags}\n")
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
-    assert machine.saturates_8_bit() is saturates
 
 
 QUIET = Moment(0.0, 0.1, 2600.0, 10.0, 5, None)

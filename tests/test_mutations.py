@@ -19,13 +19,12 @@ from hwr_export.release import GOLDENS, Release, onnx_path
 from hwr_export.runners.onnxruntime import OnnxRuntimeRunner
 from hwr_export.runners.openvino import OpenVinoRunner
 from hwr_export.spec import INPUT, LOGITS
-from tests.conftest import ROOT, needs_vnni
+from tests.conftest import ROOT
 from tests.faults import FAULTS, Fault, rounded_to_halves, with_integers
 from tests.test_parity import bless
 
 QUESTION = Question(margin=0.001)
 PRECISIONS = ("fp32", "fp16", "int8-cpu")
-HERE = [pytest.param(p, marks=needs_vnni) if p == "int8-cpu" else p for p in PRECISIONS]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def judged(path: Path, precision: str, baseline: Baseline, backend: str = "onnxr
     return judge_file(release, release.onnx(precision), backend, baseline, replace(QUESTION, bisect=bisect))
 
 
-@pytest.mark.parametrize("precision", HERE)
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_unchanged_files_are_not_refused(digits: Path, baseline: Baseline, precision: str) -> None:
     cell = judged(digits, precision, baseline)
     assert cell["verdict"] != "FAIL", cell["reasons"]
@@ -94,11 +93,7 @@ def test_there_are_forty_faults_of_all_stages() -> None:
     assert {f.stage for f in FAULTS} == {"preprocessing", "export", "quantization"}  # engines are broken below
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [pytest.param(f, marks=needs_vnni) if f.precision == "int8-cpu" else f for f in FAULTS],
-    ids=[f.name for f in FAULTS],
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=[f.name for f in FAULTS])
 def test_a_fault_is_caught_and_blamed_on_its_stage(copy: Path, baseline: Baseline, fault: Fault) -> None:
     path = copy / onnx_path(fault.precision)
     model = onnx.load(path)
@@ -206,12 +201,10 @@ def unchanged_repeats(digits: Path, whole: Baseline, seeds: range) -> list[str]:
     return refused
 
 
-@needs_vnni
 def test_what_is_unchanged_is_not_refused(digits: Path, whole: Baseline) -> None:
     assert unchanged_repeats(digits, whole, range(12)) == []
 
 
-@needs_vnni
 @pytest.mark.slow
 def test_what_is_unchanged_is_not_refused_in_two_hundred_repeats(digits: Path, whole: Baseline) -> None:
     assert unchanged_repeats(digits, whole, range(200)) == []

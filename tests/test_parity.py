@@ -15,7 +15,7 @@ from hwr_export.files import sha256_file
 from hwr_export.goldens import Goldens
 from hwr_export.parity import ParityConfig, parity
 from hwr_export.release import CHECKPOINT, GOLDENS, MANIFEST, PARITY, Release
-from tests.conftest import MAX_BATCH, ROOT, backends_here, change_weight, needs_vnni, one_json
+from tests.conftest import MAX_BATCH, ROOT, backends_here, change_weight, one_json
 from tests.faults import with_integers
 
 QUICK = {"corrupted": 100}
@@ -151,7 +151,6 @@ def test_the_cell_holds_all_three_layers(release: Release) -> None:
     assert cell["corruptions"]["verdict"] == "PASS"
 
 
-@needs_vnni
 def test_an_integer_file_is_judged_by_what_it_does(release: Release, tmp_path: Path, hwr) -> None:
     source = release.onnx("fp32")
     goldens = Goldens.from_bytes(release.read(release.entry(GOLDENS)), GOLDENS)
@@ -167,7 +166,6 @@ def test_an_integer_file_is_judged_by_what_it_does(release: Release, tmp_path: P
     assert sum(v for k, v in cell["flips"].items() if k != "total") == cell["flips"]["total"] > 0
 
 
-@needs_vnni
 def test_goldens_are_too_few_to_accept_an_integer_file_by(tmp_path: Path, hwr) -> None:
     # The committed network: how an integer file does on a network trained in this session is up to this machine.
     path = tmp_path / "digits"

@@ -17,7 +17,7 @@ from hwr_export.quantize import QuantizeConfig, quantize
 from hwr_export.release import MANIFEST, QUANTIZATION, Release
 from hwr_export.runners import onnx_runner
 from hwr_export.spec import LOGITS
-from tests.conftest import change_weight, needs_vnni, one_json
+from tests.conftest import change_weight, one_json
 
 QUICK = {"observer": "min-max", "images": 64, "held_out": 300}
 
@@ -60,8 +60,8 @@ def test_logits_are_not_rounded_to_eight_bits(quantized: Release, mnist_test: Da
 
 
 @pytest.mark.parametrize(("precision", "backend"), [
-    pytest.param("int8", "openvino", marks=needs_vnni), ("int8", "onnxruntime"),
-    pytest.param("int8-cpu", "onnxruntime", marks=needs_vnni),
+    ("int8", "openvino"), ("int8", "onnxruntime"),
+    ("int8-cpu", "onnxruntime"),
 ])  # fmt: skip
 def test_answers_stay(quantized: Release, mnist_test: Dataset, precision: str, backend: str) -> None:
     answers = {}
@@ -136,7 +136,6 @@ def test_data_that_is_not_there(release: Release, tmp_path: Path) -> None:
         quantize(release, QuantizeConfig(data_root=tmp_path))
 
 
-@needs_vnni
 def test_a_budget_keeps_the_costliest_layer_in_float_and_the_picture_is_drawn(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,8 +53,6 @@ def test_the_fastest_that_passes_is_recommended_for_each_backend(measured: Relea
     assert found["onnxruntime", "fp32"]["why"] == "int8-cpu is 1.5 times faster"
     assert found["openvino", "int8"]["why"] == "parity says FAIL"
     assert found["openvino", "int8-cpu"]["why"] == "parity says UNDECIDED"
-    assert "without VNNI" in found["onnxruntime", "int8-cpu"]["why"]
-    assert "VNNI" not in found["openvino", "fp32"]["why"]
     assert found["onnxruntime", "int8-cpu"]["speedup"] == 1.5
     assert found["onnxruntime", "int8-cpu"]["error_percent"] == pytest.approx(0.39)
 

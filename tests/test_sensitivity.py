@@ -24,7 +24,6 @@ from hwr_export.sensitivity import (
     layer_costs,
     sensitivity_png,
 )
-from tests.conftest import needs_vnni
 
 LOGITS = arrays(np.float32, (4, 5), elements=st.floats(-20, 20, width=32))
 
@@ -80,7 +79,6 @@ def test_one_spoiled_layer_is_the_one_left_in_float(quantized: Release, mnist_te
     assert choice.cost.drop_pt <= 1 < whole.drop_pt
 
 
-@needs_vnni
 def test_two_spoiled_layers_and_no_third_is_left_in_float(quantized: Release, mnist_test: Dataset) -> None:
     judge = judge_of(quantized, mnist_test)
     bad = ("blocks.1.conv2", "blocks.2.conv2")

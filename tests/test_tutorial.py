@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hwr_export.release import Release
-from tests.conftest import ROOT, VNNI
+from tests.conftest import ROOT
 from tests.test_docs import load_script
 
 DOCS = ROOT / "docs"
@@ -76,11 +76,6 @@ def execute(block: Block, checkout: Path) -> None:
         cwd=checkout, env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     output = spaced(ran.stdout + ran.stderr)
-    if not VNNI and block.commands.startswith("hwr-export parity exported/digits"):
-        # Its int8 files are for other processors: the verdict says so, of them alone.
-        failed = [line for line in ran.stdout.splitlines() if "FAIL" in line and not line.startswith("Verdict")]
-        assert all("int8" in line for line in failed), output
-        block.codes = (*block.codes, 1)
     assert ran.returncode in block.codes, f"{block.page}: exit code {ran.returncode} of\n{block.commands}\n{output}"
     for line in block.seen.splitlines():
         # Figures differ from machine to machine, words do not.

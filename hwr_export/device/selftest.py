@@ -23,9 +23,8 @@ from hwr_export.errors import ReleaseError, ScannerError
 from hwr_export.glyph import normalize
 from hwr_export.goldens import SYNTHETIC, Goldens
 from hwr_export.guards import unpinned_facts
-from hwr_export.machine import saturates_8_bit
 from hwr_export.numbers import Tolerance, compare_outputs, judge_numbers
-from hwr_export.release import CHECKPOINT, GOLDENS, INT8_CPU, MANIFEST, PARITY, Release
+from hwr_export.release import CHECKPOINT, GOLDENS, MANIFEST, PARITY, Release
 from hwr_export.runners import ONNX_BACKENDS, Arrays, Runner, onnx_runner
 from hwr_export.spec import LOGITS, first_problem
 
@@ -109,8 +108,6 @@ def tested_runner(release: Release, record: SlotRecord, threads: int) -> Iterato
         goldens = _goldens(release)
         problems = judge_goldens(runner, goldens, allowed_of(release, record), record.precision)
         if problems:
-            if record.precision == INT8_CPU and saturates_8_bit():
-                problems.append("this processor has no VNNI, which such files are made for: install with fp32 or fp16")
             raise ScannerError(f"{record.file} on {record.backend} does not pass its goldens: {'; '.join(problems)}")
         yield runner
 

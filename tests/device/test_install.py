@@ -17,7 +17,7 @@ from hwr_export.device.slots import Root
 from hwr_export.device.start import start
 from hwr_export.files import json_bytes, sha256_file
 from hwr_export.release import GOLDENS, MANIFEST, PARITY, Release
-from tests.conftest import change_weight, needs_vnni, one_json
+from tests.conftest import change_weight, one_json
 from tests.device.conftest import REFERENCE, Maker
 from tests.device.test_start import spoil
 from tests.engine.test_api import VERSIONS
@@ -69,7 +69,6 @@ def test_the_same_again_changes_nothing_and_says_so(installed: Root, maker: Make
     assert names(installed.path) == before
 
 
-@needs_vnni
 def test_another_precision_of_the_same_is_installed_and_kept_by_the_next(
     installed: Root, maker: Maker, scan: Callable
 ) -> None:
