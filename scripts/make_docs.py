@@ -307,6 +307,32 @@ def with_forms(page: str) -> str:
     return between(page, FORMS_BEGIN, FORMS_END, forms(FIGURES))
 
 
+ROUNDING_BEGIN = "<!-- rounding, from figures/rounding-digits.json by `make docs` -->"
+ROUNDING_END = "<!-- end of rounding -->"
+
+
+def rounding() -> str:
+    """Return the table of what weights of 8 and 7 bits did, a row for each way of rounding."""
+    found = json.loads((FIGURES / "rounding-digits.json").read_text())
+    names = list(found["rows"][0]["shown"])
+    rows = [
+        (f"{row['bits']} bits", row["rounded"], *(
+            f"{(of := row['shown'][name])['answers_changed']} ({of['mean_squared_logit_error']:.4f})" for name in names
+        ))
+        for row in found["rows"]
+    ]  # fmt: skip
+    machine = f"{found['machine']['cpu']} {'with' if found['machine']['vnni'] else 'without'} VNNI"
+    return (
+        f"Answers changed of {found['n']:,}, and in brackets the mean squared error of a logit, on {machine}:\n\n"
+        f"{table(('weights', 'rounded', *names), rows)}"
+    )
+
+
+def with_rounding(page: str) -> str:
+    """Return the page about quantising with its table of roundings made anew."""
+    return between(page, ROUNDING_BEGIN, ROUNDING_END, rounding())
+
+
 def between(page: str, begin: str, end: str, text: str) -> str:
     """Return a page with what is between two marks replaced."""
     before, _, rest = page.partition(begin)
@@ -324,5 +350,7 @@ if __name__ == "__main__":
     latency.write_text(with_peers(latency.read_text()))
     reading = ROOT / "docs" / "forms-reading.md"
     reading.write_text(with_forms(reading.read_text()))
+    quantisation = ROOT / "docs" / "quantisation.md"
+    quantisation.write_text(with_rounding(quantisation.read_text()))
     device = ROOT / "docs" / "device.md"
     device.write_text(with_install_sizes(device.read_text()))

@@ -10,7 +10,7 @@ from hwr_export.errors import ReleaseError, RunnerError, UsageError
 from hwr_export.files import json_bytes
 from hwr_export.native import NativeConfig, build_native
 from hwr_export.release import BENCH, BENCH_SAMPLES, PARITY, Release
-from hwr_export.subjects import BenchConfig, most_first, on_processors
+from hwr_export.subjects import BenchConfig, Subject, Subjects, most_first, on_processors
 from tests.conftest import one_json
 from tests.engine.test_api import VERSIONS
 from tests.machine import Machine
@@ -81,6 +81,21 @@ def test_what_is_not_here_is_listed_with_the_reason(release: Release, monkeypatc
     reasons = {a["backend"]: a["reason"] for a in absent}
     assert reasons["onnxruntime-cuda"] == reasons["onnxruntime-tensorrt"]
     assert "no NVIDIA GPU here" in reasons["onnxruntime-cuda"]
+
+
+def test_what_would_be_emulated_is_measured_only_where_it_is_asked_for(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hwr_export.subjects.has_bf16", lambda: False)
+    chosen = Subjects(release, BenchConfig())
+    assert Subject("eager-bf16", "bf16") not in chosen.chosen
+    assert {"backend": "eager-bf16", "reason": "this processor has no bf16 arithmetic; PyTorch would emulate it"} in (
+        chosen.absent
+    )
+    asked = Subjects(release, BenchConfig(backends=("eager-bf16",)))
+    assert Subject("eager-bf16", "bf16") in asked.chosen
+    monkeypatch.setattr("hwr_export.subjects.has_bf16", lambda: True)
+    assert Subject("eager-bf16", "bf16") in Subjects(release, BenchConfig()).chosen
 
 
 def test_a_file_that_failed_parity_is_struck_through(release_dir: Path, hwr) -> None:

@@ -104,6 +104,13 @@ def test_the_tables_of_forms_are_current() -> None:
     assert told in " ".join((ROOT / "README.md").read_text().split())
 
 
+def test_the_table_of_roundings_is_current() -> None:
+    make_docs = load_script("make_docs")
+    page = (ROOT / "docs" / "quantisation.md").read_text()
+    assert make_docs.ROUNDING_BEGIN in page
+    assert make_docs.with_rounding(page) == page
+
+
 def test_the_table_of_install_sizes_is_current() -> None:
     page = (ROOT / "docs" / "device.md").read_text()
     make_docs = load_script("make_docs")

@@ -58,6 +58,7 @@ ONNX_BACKENDS = {
 EAGER = "eager"
 VARIANTS = {EAGER: "fp32", "eager-channels-last": "fp32", "eager-bf16": "bf16", "torch-compile": "fp32"}
 
+NO_BF16 = "this processor has no bf16 arithmetic"
 NVIDIA_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvhost-gpu")  # a desktop or server, a Jetson
 
 
@@ -170,8 +171,8 @@ def why_absent(backend: str) -> str:
         return "there is no NVIDIA GPU here (no driver is loaded)"
     if found.needs == "an NVIDIA GPU" and found.options["provider"] not in _providers():
         return f"the installed onnxruntime has no provider {found.options['provider']}"
-    if found.needs == "bf16 arithmetic" and not _has_bf16():
-        return "this processor has no bf16 arithmetic"
+    if found.needs == "bf16 arithmetic" and not has_bf16():
+        return NO_BF16
     return ""
 
 
@@ -181,7 +182,8 @@ def _providers() -> set[str]:
     return {name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()}
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16; without, whoever asks for it gets it emulated, or not at all."""
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

@@ -35,7 +35,7 @@ def test_every_backend_is_installed_here() -> None:
 
 def test_what_the_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch, release: Release) -> None:
     monkeypatch.setattr(runners, "NVIDIA_DRIVER", ("/nowhere",))
-    monkeypatch.setattr(runners, "_has_bf16", lambda: False)
+    monkeypatch.setattr(runners, "has_bf16", lambda: False)
     assert [why_absent(b) for b in ("onnxruntime", "openvino")] == ["", ""]
     assert why_absent("openvino-bf16") == "this processor has no bf16 arithmetic"
     with pytest.raises(UsageError, match="onnxruntime-cuda cannot be used: there is no NVIDIA GPU here"):
