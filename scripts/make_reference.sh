@@ -18,8 +18,7 @@ python -m train evaluate exported/digits --data mnist
 hwr-export show exported/digits
 
 # exported/chars62, digits and letters, for forms. The committed one went on from a chars62-edge of before chars62 was
-# framed as read frames (its weights are the parent named in checkpoint.json), and has no integer files: it was made on a
-# processor without VNNI, where they fail parity (docs/quantisation.md).
+# framed as read frames (its weights are the parent named in checkpoint.json).
 python -m train fit train/recipes/chars62-edge.yaml -o runs/chars62-edge --resume
 python -m train fit train/recipes/chars62-edge-on.yaml -o runs/chars62-edge-on --resume
 hwr-export onnx runs/chars62-edge-on -o exported/chars62 --precision fp16

@@ -150,7 +150,7 @@ def test_the_table_of_models_shows_the_committed_figures(name: str) -> None:
 
 
 def test_the_page_about_parity_shows_the_committed_run() -> None:
-    run = json.loads((ROOT / "docs" / "figures" / "parity-digits.json").read_text())
+    run = json.loads((ROOT / "exported" / "digits" / "parity.json").read_text())
     page = (ROOT / "docs" / "parity.md").read_text()
     for cell in run["cells"]:
         low, high = cell["delta_ci_pt"]
