@@ -12,7 +12,8 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m train fetch mnist
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not alone"
+	$(BIN)/python -m pytest -m alone
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m train fetch mnist

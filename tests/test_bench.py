@@ -87,15 +87,15 @@ def test_what_would_be_emulated_is_measured_only_where_it_is_asked_for(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hwr_export.subjects.has_bf16", lambda: False)
-    chosen = Subjects(release, BenchConfig())
+    chosen = Subjects(release, BenchConfig(batches=(1,)))
     assert Subject("eager-bf16", "bf16") not in chosen.chosen
     assert {"backend": "eager-bf16", "reason": "this processor has no bf16 arithmetic; PyTorch would emulate it"} in (
         chosen.absent
     )
-    asked = Subjects(release, BenchConfig(backends=("eager-bf16",)))
+    asked = Subjects(release, BenchConfig(batches=(1,), backends=("eager-bf16",)))
     assert Subject("eager-bf16", "bf16") in asked.chosen
     monkeypatch.setattr("hwr_export.subjects.has_bf16", lambda: True)
-    assert Subject("eager-bf16", "bf16") in Subjects(release, BenchConfig()).chosen
+    assert Subject("eager-bf16", "bf16") in Subjects(release, BenchConfig(batches=(1,))).chosen
 
 
 def test_a_file_that_failed_parity_is_struck_through(release_dir: Path, hwr) -> None:

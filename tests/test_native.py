@@ -5,6 +5,7 @@ ONNX Runtime on the CPU stands for the execution, so that the verdicts are real;
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hwr_export.engine.stage import EngineConfig, build_engines
 from hwr_export.errors import EngineError, ReleaseError, UsageError
 from hwr_export.native import EXECUTED, NativeConfig, build_native
 from hwr_export.release import Release
-from tests.conftest import one_json
+from tests.conftest import ROOT, one_json
 from tests.engine.test_api import VERSIONS
 from tests.fake_cuda import FakeCuda, cudaError_t
 from tests.machine import RTX, Machine
@@ -217,20 +218,26 @@ def test_cuda_may_fail_in_the_middle(release: Release, machine: Machine, build, 
     assert not (release.path / "engines").exists()
 
 
-def test_what_the_goldens_cannot_decide_is_not_recorded_and_what_passed_is(
-    quantized: Release, machine: Machine
-) -> None:
+@pytest.fixture
+def digits(tmp_path: Path) -> Release:
+    """The committed network: how an integer file does on one trained in this session is up to this machine."""
+    path = tmp_path / "digits"
+    shutil.copytree(ROOT / "exported" / "digits", path, ignore=shutil.ignore_patterns("engines"))
+    return Release.open(path)
+
+
+def test_what_the_goldens_cannot_decide_is_not_recorded_and_what_passed_is(digits: Release, machine: Machine) -> None:
     said: list[str] = []
-    config = NativeConfig(product=machine.product)
-    document = build_native(quantized, config, said.append)
+    config = NativeConfig(product=machine.product, precisions=("fp32", "int8"))
+    document = build_native(digits, config, said.append)
     assert document["verdict"] == "UNDECIDED"
     results = {e["precision"]: (e["parity"]["verdict"], e["result"]) for e in document["engines"]}
     assert results == {"fp32": ("PASS", "recorded"), "int8": ("UNDECIDED", "not recorded")}
     assert any("int8.native.engine is not recorded, there is no plan: UNDECIDED: accuracy changes" in s for s in said)
     margin = float(re.search(r"exclude a loss of (\d+\.\d+) points, so --margin above that", said[-1])[1]) + 0.01
-    document = build_native(quantized, replace(config, margin_pt=margin, precisions=("int8",)))
+    document = build_native(digits, replace(config, margin_pt=margin, precisions=("int8",)))
     assert [(e["parity"]["verdict"], e["result"]) for e in document["engines"]] == [("PASS", "recorded")]
-    assert all(s.ok for s in Release.open(quantized.path).verify())
+    assert all(s.ok for s in Release.open(digits.path).verify())
 
 
 @pytest.mark.parametrize(
@@ -267,12 +274,12 @@ def test_the_command(
         assert machine.cuda.kinds() == []
 
 
-def test_undecided_is_exit_code_3(quantized: Release, machine: Machine, hwr) -> None:
+def test_undecided_is_exit_code_3(digits: Release, machine: Machine, hwr) -> None:
     options = ("--native", "--product", machine.product, "--precision", "int8")
-    result = hwr("trt", quantized.path, *options)
+    result = hwr("trt", digits.path, *options)
     assert result.exit_code == 3, result.output
     assert "UNDECIDED, not recorded" in result.stdout
-    assert hwr("trt", quantized.path, *options, "--margin", "5").exit_code == 0
+    assert hwr("trt", digits.path, *options, "--margin", "5").exit_code == 0
 
 
 def test_tensorrt_is_preferred_where_both_are_installed(

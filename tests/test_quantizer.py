@@ -15,6 +15,7 @@ from hwr_export.program import program_from_network
 from hwr_export.qdq import DQ, Graph, Q, quantized_layers
 from hwr_export.qdq_lint import lint
 from hwr_export.quantizer import EPS, PERCENTILE, PercentileObserver, int8_program, layer_names
+from hwr_export.rounding import LIMIT
 from hwr_export.runners import onnx_runner
 from hwr_export.spec import LOGITS, ModelSpec, Preprocessing
 
@@ -73,9 +74,9 @@ def test_scales_are_symmetric_and_cover_what_was_seen(images: np.ndarray) -> Non
     stored = graph.dequantizer(conv.input[1])
     weight, scales = graph.array(stored.input[0]), graph.array(stored.input[1])
     assert weight.dtype == np.int8
-    assert np.abs(weight.astype(int)).max() <= 127
+    assert np.abs(weight.astype(int)).max() <= LIMIT
     float_weight = network[0].weight.detach().numpy()
-    np.testing.assert_allclose(scales, np.abs(float_weight).max(axis=(1, 2, 3)) / 127, rtol=1e-5)
+    np.testing.assert_allclose(scales, np.abs(float_weight).max(axis=(1, 2, 3)) / LIMIT, rtol=1e-5)
     assert np.abs(weight * scales.reshape(-1, 1, 1, 1) - float_weight).max() <= scales.max() / 2 + 1e-7
     zeros = [graph.constants[n.input[2]] for n in model.graph.node if n.op_type in (Q, DQ) and len(n.input) > 2]
     assert all(t.data_type == TensorProto.INT8 and not numpy_helper.to_array(t).any() for t in zeros)

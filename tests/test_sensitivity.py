@@ -83,11 +83,13 @@ def test_two_spoiled_layers_and_no_third_is_left_in_float(quantized: Release, mn
     judge = judge_of(quantized, mnist_test)
     bad = ("blocks.1.conv2", "blocks.2.conv2")
     model = spoiled(quantized, *bad)
+    assert all(judge.cost(with_float_layers(model, [one]).SerializeToString()).drop_pt > 10 for one in bad)
     whole = judge.cost(model.SerializeToString())
     # A ranking that puts others before them: what is not needed is taken back.
     others = [n for n in quantized_layers(model) if n not in bad]
     wrong = [LayerCost(n, 0, 0.0, 99.0, 0, 0.0) for n in (others[0], bad[0], others[1], bad[1], *others[2:])]
-    choice = fewest_float_layers(model, wrong, judge, whole, budget_pt=1)
+    # Six of 200 images: one or two go whatever is rounded in so small a network, 20 and more with a spoiled layer.
+    choice = fewest_float_layers(model, wrong, judge, whole, budget_pt=3)
     assert set(choice.float_layers) == set(bad)
     assert choice.cost == judge.cost(with_float_layers(model, choice.float_layers).SerializeToString())
 

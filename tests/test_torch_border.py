@@ -18,6 +18,7 @@ ABOVE |= {
     "qdq_lint",
     "sensitivity",
     "taps",
+    "rounding",
     "u8s8",
     "layers",
     "peaks",

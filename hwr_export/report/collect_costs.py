@@ -28,7 +28,7 @@ from hwr_export.report.cost_facts import (
 from hwr_export.report.documents import absent, understood
 from hwr_export.report.facts import Missing
 
-BENCH_SCHEMA = 2
+BENCH_SCHEMA = 3
 
 
 def bench_of(release: Release, command: str, judged: bool) -> Bench | Missing:
@@ -37,7 +37,7 @@ def bench_of(release: Release, command: str, judged: bool) -> Bench | Missing:
     if document is None:
         return absent(release, BENCH, "The latency of these files was not measured yet.", command)
     if document.get("schema") != BENCH_SCHEMA:
-        return Missing("The latency was measured by an earlier version, which kept no samples.", command)
+        return Missing("The latency was measured by an earlier version.", command)
     samples = _samples(release, command)
 
     def read() -> Bench:
