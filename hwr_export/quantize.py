@@ -103,13 +103,15 @@ def quantize(release: Release, config: QuantizeConfig, say: Say = lambda _: None
     images = samples.calibration.images
     rounding = Rounding(model, images)
     makers = {
-        INT8: _int8(release, program, metadata, images, info.activation_scales or (), rounding),
-        INT8_CPU: _int8_cpu(model, metadata, images, rounding),
+        INT8: _int8(release, program, metadata, images, info.activation_scales or ()),
+        INT8_CPU: _int8_cpu(model, metadata, images),
     }
     observers = [config.observer] if config.observer else list(OBSERVERS)
     learned = [TRAINED] if info.activation_scales and not config.observer else []
     tried = {INT8: [*learned, *observers], INT8_CPU: observers}
-    made = [_quantized(release, name, source, makers[name], tried[name], samples, config, say) for name in makers]
+    made = [
+        _quantized(release, name, source, makers[name], tried[name], rounding, samples, config, say) for name in makers
+    ]
     if config.plot is not None:
         first = made[0].report
         write_atomic(config.plot, sensitivity_png(first["layers"], f"{release.manifest.name}: {first['path']}"))
@@ -167,12 +169,7 @@ def _program(release: Release) -> ExportedProgram:
 
 
 def _int8(
-    release: Release,
-    program: ExportedProgram,
-    metadata: dict[str, str],
-    images: Images,
-    scales: Sequence[float],
-    rounding: Rounding,
+    release: Release, program: ExportedProgram, metadata: dict[str, str], images: Images, scales: Sequence[float]
 ) -> Make:
     """Prepare the TensorRT and OpenVINO file: from the network, whose batch norm is folded before it is rounded."""
 
@@ -181,19 +178,17 @@ def _int8(
         data = onnx_from_program(quantized, release.spec, metadata, release.manifest.opset)
         model = onnx.load_model_from_string(data)
         name_layers(model, layer_names(program))
-        rounding.apply(model)
         return model
 
     return make
 
 
-def _int8_cpu(model: onnx.ModelProto, metadata: dict[str, str], images: Images, rounding: Rounding) -> Make:
+def _int8_cpu(model: onnx.ModelProto, metadata: dict[str, str], images: Images) -> Make:
     """Prepare the file for ONNX Runtime on the CPU: from the float file."""
 
     def make(observer: Observer) -> onnx.ModelProto:
         quantized = u8s8_from_onnx(model, images, observer)
         onnx.helper.set_model_props(quantized, metadata)
-        rounding.apply(quantized)
         return quantized
 
     return make
@@ -205,6 +200,7 @@ def _quantized(
     source: bytes,
     make: Make,
     observers: Sequence[Observer],
+    rounding: Rounding,
     samples: Samples,
     config: QuantizeConfig,
     say: Say,
@@ -218,6 +214,7 @@ def _quantized(
     models: dict[str, onnx.ModelProto] = {}
     for observer in observers:
         model = make(observer)
+        rounding.apply(model)
         tried[observer], models[observer] = judge.cost(_bytes(model)), model
         say(f"{path}: {observer} flips {tried[observer].flips} of {tried[observer].n:,} answers on {backend}")
     chosen = min(tried, key=lambda name: tried[name].order)

@@ -24,6 +24,7 @@ from hwr_export.sensitivity import (
     layer_costs,
     sensitivity_png,
 )
+from tests.conftest import ROOT
 
 LOGITS = arrays(np.float32, (4, 5), elements=st.floats(-20, 20, width=32))
 
@@ -79,7 +80,9 @@ def test_one_spoiled_layer_is_the_one_left_in_float(quantized: Release, mnist_te
     assert choice.cost.drop_pt <= 1 < whole.drop_pt
 
 
-def test_two_spoiled_layers_and_no_third_is_left_in_float(quantized: Release, mnist_test: Dataset) -> None:
+def test_two_spoiled_layers_and_no_third_is_left_in_float(mnist_test: Dataset) -> None:
+    # The committed network: in the small one of the tests an answer or two goes whatever is rounded.
+    quantized = Release.open(ROOT / "exported" / "digits")
     judge = judge_of(quantized, mnist_test)
     bad = ("blocks.1.conv2", "blocks.2.conv2")
     model = spoiled(quantized, *bad)
@@ -88,8 +91,7 @@ def test_two_spoiled_layers_and_no_third_is_left_in_float(quantized: Release, mn
     # A ranking that puts others before them: what is not needed is taken back.
     others = [n for n in quantized_layers(model) if n not in bad]
     wrong = [LayerCost(n, 0, 0.0, 99.0, 0, 0.0) for n in (others[0], bad[0], others[1], bad[1], *others[2:])]
-    # Six of 200 images: one or two go whatever is rounded in so small a network, 20 and more with a spoiled layer.
-    choice = fewest_float_layers(model, wrong, judge, whole, budget_pt=3)
+    choice = fewest_float_layers(model, wrong, judge, whole, budget_pt=1)
     assert set(choice.float_layers) == set(bad)
     assert choice.cost == judge.cost(with_float_layers(model, choice.float_layers).SerializeToString())
 
