@@ -82,6 +82,8 @@ def decode(field: WrittenField, characters: Floats, blanks: Floats, readings: in
             seen, alphabet = _in_alphabet(seen, alphabet, branch.judge.alphabet), branch.judge.alphabet
         total += weight * _sum(branch.judge, seen)
         found += [(weight * p, text) for p, text in _best(branch.judge, seen, alphabet, readings)]
+    if isinstance(field, AmountField):
+        found += _other_spellings(field, characters, ways, {text for _, text in found if text})
     values: dict[str, Reading] = {}
     for p, text in sorted(found, key=lambda each: -each[0]):
         value = value_of(field, text)
@@ -142,6 +144,20 @@ def _ways(field: WrittenField, characters: Floats, blanks: Floats) -> list[tuple
         for i, character in enumerate(branch.begins):
             best[i] = float(characters[i, field.alphabet.index(character)]) if character in field.alphabet else 0.0
         found.append((weight * prod(best[i] for i in branch.filled), weight, branch))
+    return found
+
+
+def _other_spellings(
+    field: AmountField, characters: Floats, ways: Sequence[tuple[float, float, Branch]], texts: set[str]
+) -> list[tuple[float, str]]:
+    """Return what is written like one of the texts but for zeros before it, with its probability; 012 beside 12."""
+    found = []
+    for digits in {text.lstrip("0") for text in texts}:
+        for _, weight, branch in ways:
+            text = digits.rjust(len(branch.filled), "0")
+            if text and len(text) == len(branch.filled) and text not in texts and set(text) <= set(field.alphabet):
+                seen = (characters[i, field.alphabet.index(c)] for i, c in zip(branch.filled, text, strict=True))
+                found.append((weight * float(prod(seen)), text))
     return found
 
 

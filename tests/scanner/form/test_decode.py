@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hwr_export.scanner.form.checks import valid, valid_iban
@@ -38,6 +38,7 @@ def seen(field: WrittenField, text: str, sure: float = 0.99, offset: int = 0) ->
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["digits", "id", "amount", "phone"]))
 @settings(max_examples=30)
+@example(479134184, "amount")  # a spelling with a zero before it is not among the best 40 texts
 def test_probabilities_are_those_of_all_texts_summed_one_by_one(seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     field: WrittenField = {
